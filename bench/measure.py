@@ -1,0 +1,158 @@
+"""What all benchmarks share: child processes, their CPU time and memory, percentiles, tables, and the results file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+RESULTS = HERE / "results.jsonl"
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_TERM_S = 10
+
+
+def environment() -> dict[str, str]:
+    """The environment of child processes: they import the sources beside this folder, whatever is installed."""
+    return {**os.environ, "PYTHONPATH": f"{ROOT / 'client'}:{ROOT / 'broker'}"}
+
+
+class Child:
+    """A child process that talks in lines: one line out when it is ready, one line in to go, one line of JSON out.
+
+    Args:
+        arguments: what Python is called with.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(_TERM_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def line(self) -> str:
+        """The next line that it prints.
+
+        Raises:
+            RuntimeError: it has ended without one.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self._process.args!r} ended with {self._process.wait()}")
+        return line.strip()
+
+    def go(self) -> None:
+        """Tells it to begin."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+
+    def result(self) -> dict[str, Any]:
+        """What it measured."""
+        result: dict[str, Any] = json.loads(self.line())
+        return result
+
+    def cpu_s(self) -> float:
+        """The CPU time that it has used, in user and in kernel mode."""
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        fields = stat.rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+    def rss_mb(self) -> float:
+        """The memory that it occupies, in megabytes of 1,000,000 bytes."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) * 1024 / 1e6
+
+
+class Broker(Child):
+    """A broker with an empty memory log, on a free port of this machine."""
+
+    def __init__(self) -> None:
+        super().__init__("-m", "wherry_broker.cli", "serve", "--port", "0", "--log-level", "warning")
+        self.address = self.line().rpartition(" ")[2]
+
+
+def percentiles_ms(samples_ns: list[int]) -> dict[str, float]:
+    """The p50, p99 and p99.9 of durations in nanoseconds, in milliseconds."""
+    ordered = sorted(samples_ns)
+    last = len(ordered) - 1
+    return {
+        name: round(ordered[min(last, int(part * len(ordered)))] / 1e6, 3)
+        for name, part in (("p50_ms", 0.5), ("p99_ms", 0.99), ("p999_ms", 0.999))
+    }
+
+
+def medians(rounds: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The median of each figure over the rounds."""
+    return {name: median(each[name] for each in rounds) for name in rounds[0]}
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Rows of figures as aligned text; a figure that a row does not have is left blank."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    cells = [["", *names], *([case, *(_shown(row.get(name)) for name in names)] for case, row in rows.items())]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in cells
+    )
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def facts() -> dict[str, Any]:
+    """The commit and the machine."""
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    changes = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    return {
+        "commit": commit.stdout.strip() + ("+changes" if changes.stdout.strip() else ""),
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def _cpu_model() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def finish(bench: str, rows: dict[str, dict[str, float]], *, record: bool, **more: Any) -> None:
+    """Prints the table, and one line of JSON; appends that line to the results when asked to."""
+    print(table(rows))
+    line = json.dumps({"bench": bench, **facts(), **more, "rows": rows}, separators=(",", ":"))
+    print(line)
+    if record:
+        with RESULTS.open("a") as file:
+            file.write(line + "\n")

@@ -1,0 +1,204 @@
+"""`wherry publish`: put messages into a queue, from arguments, a file, or standard input."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+import wherry
+from wherry_broker.cli import output, remote
+from wherry_broker.cli.params import DURATION, HEADER, QUEUE
+from wherry_broker.cli.progress import Progress
+from wherry_broker.cli.root import Failure, Globals, fail
+from wherry_broker.cli.streams import BODY_BYTES_MAX, Input
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+BATCH_MESSAGES = 1_000
+BATCHES_IN_FLIGHT = 8
+TIMEOUT_S = 30.0
+FOREVER = float("inf")
+
+
+class Sending(NamedTuple):
+    """What to publish with, and how to tell of it.
+
+    Attributes:
+        envelope: the options of publish that hold for every message.
+        verbose: whether to print ids.
+        json: whether to print JSON.
+        progress: what counts confirmed messages.
+    """
+
+    envelope: dict[str, Any]
+    verbose: bool
+    json: bool
+    progress: Progress
+
+    def confirmed(self, receipts: Sequence[wherry.Receipt]) -> None:
+        """Tells of confirmed messages."""
+        self.progress.add(len(receipts))
+        if self.json:
+            for receipt in receipts:
+                output.as_json_line({"id": receipt.id, **receipt._asdict()})
+        elif self.verbose:
+            click.echo("\n".join(receipt.id for receipt in receipts))
+
+
+@click.command("publish", short_help="Put messages into a queue.")
+@click.argument("queue", type=QUEUE)
+@click.argument("bodies", metavar="[BODY]...", nargs=-1)
+@click.option("--lines", is_flag=True, help="Every line of standard input is a message.")
+@click.option("--null", is_flag=True, help="Standard input holds messages with a NUL after each.")
+@click.option("--file", metavar="FILE", help="The whole file is one message; - is standard input.")
+@click.option("--delay", type=DURATION, metavar="TIME", help="Ready only after this time, such as 30, 250ms, 5m, 1h.")
+@click.option("--ttl", type=DURATION, metavar="TIME", help="Expires when nobody has taken it within this time.")
+@click.option("--priority", type=click.IntRange(0, 9), default=0, metavar="0-9", help="9 goes first.")
+@click.option("--key", default="", help="What it belongs to, such as a customer.")
+@click.option("--header", "headers", type=HEADER, multiple=True, metavar="NAME=VALUE", help="Can be given repeatedly.")
+@click.option("--dedupe", default="", metavar="KEY", help="Not stored again while the queue remembers this key.")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    metavar="TIME",
+    help="How long to go on trying while the queue is full; else 30 s, and for ever with --lines and --null.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Print the ids.")
+@click.pass_obj
+def command(
+    given: Globals,
+    /,
+    queue: str,
+    bodies: tuple[str, ...],
+    *,
+    lines: bool,
+    null: bool,
+    file: str | None,
+    headers: tuple[tuple[str, str], ...],
+    dedupe: str,
+    timeout: float | None,
+    verbose: bool,
+    **envelope: Any,
+) -> int:
+    """Put messages into QUEUE, and return once the broker has confirmed them.
+
+    Each BODY is a message. Without any, all of standard input is one.
+
+    With --lines and --null, the messages keep their order, unless the queue is full meanwhile.
+
+    \b
+    Examples:
+      wherry publish emails hello
+      wherry publish emails --delay 5m --header kind=reminder "are you there?"
+      wherry publish logs --lines < access.log
+    """  # noqa: D301 (click's mark is the character itself)
+    sources = sum((bool(bodies), lines, null, file is not None))
+    if sources > 1:
+        raise click.UsageError("give BODY arguments, --lines, --null or --file: one of them")
+    if not sources and sys.stdin.isatty():
+        raise click.UsageError("nothing to publish: give a BODY, --lines, --null or --file, or pipe something in")
+    if dedupe and (lines or null or len(bodies) > 1):
+        raise click.UsageError("--dedupe names one message, and there may be several here")
+    if envelope["ttl"] == 0:
+        raise click.UsageError("--ttl is a time to live, and 0 is none")
+    sending = Sending({**envelope, "headers": dict(headers)}, verbose, given.json, Progress("published"))
+    if lines or null:
+        return _publish_stream(
+            given, queue, b"\n" if lines else b"\0", FOREVER if timeout is None else timeout, sending
+        )
+    found = [os.fsencode(body) for body in bodies] or [_whole(file or "-")]
+    return _publish_few(given, queue, found, dedupe, timeout, sending)
+
+
+def _whole(path: str) -> bytes:
+    try:
+        if path == "-":
+            body = sys.stdin.buffer.read(BODY_BYTES_MAX + 1)
+        else:
+            with Path(path).open("rb") as file:
+                body = file.read(BODY_BYTES_MAX + 1)
+    except OSError as error:
+        fail(f"{path} cannot be read: {error.strerror}")
+    if len(body) > BODY_BYTES_MAX:
+        fail(f"{path} is longer than {BODY_BYTES_MAX} bytes, which no message can be")
+    return body
+
+
+def _publish_few(
+    given: Globals, queue: str, bodies: list[bytes], dedupe: str, timeout: float | None, sending: Sending
+) -> int:
+    async def work(broker: wherry.Broker) -> None:
+        target = broker.queue(queue)
+        if len(bodies) == 1:
+            receipt = await target.publish(bodies[0], dedupe=dedupe, timeout=timeout, **sending.envelope)
+            sending.confirmed([receipt])
+        else:
+            sending.confirmed(await target.publish_many(bodies, timeout=timeout, **sending.envelope))
+
+    return remote.run(given, work, TIMEOUT_S)
+
+
+def _publish_stream(given: Globals, queue: str, separator: bytes, timeout: float, sending: Sending) -> int:
+    async def work(broker: wherry.Broker) -> None:
+        stop = remote.stop_on_signal()
+        await Stream(broker.queue(queue), timeout, sending).send(Input(sys.stdin.fileno(), stop), separator)
+        if stop.done():
+            fail("interrupted", 128 + stop.result())
+
+    try:
+        return remote.run(given, work, TIMEOUT_S)
+    except Failure as failure:
+        if sending.progress.count:
+            fail(f"{failure} ({sending.progress.count:,} messages were published before)", failure.code)
+        raise
+    finally:
+        sending.progress.end()
+
+
+class Stream:
+    """Publishes what comes in batches, several of them in flight.
+
+    Args:
+        queue: where to.
+        timeout: how long to go on trying while it is full, in seconds.
+        sending: what to publish with.
+    """
+
+    def __init__(self, queue: wherry.Queue, timeout: float, sending: Sending) -> None:
+        self._queue = queue
+        self._timeout = timeout
+        self._sending = sending
+        self._window = asyncio.Semaphore(BATCHES_IN_FLIGHT)
+
+    async def send(self, source: Input, separator: bytes) -> None:
+        """Publishes all that comes, and returns when it is confirmed."""
+        async with asyncio.TaskGroup() as group:
+            async for pieces in source.pieces(separator):
+                for start in range(0, len(pieces), BATCH_MESSAGES):
+                    await self._window.acquire()
+                    group.create_task(self._send(pieces[start : start + BATCH_MESSAGES]))
+
+    async def _send(self, bodies: list[bytes]) -> None:
+        try:
+            await self._publish(bodies)
+        finally:
+            self._window.release()
+
+    async def _publish(self, bodies: list[bytes]) -> None:
+        """Publishes one batch; halves it when it is more than the queue can ever hold at a time."""
+        try:
+            receipts = await self._queue.publish_many(bodies, timeout=self._timeout, **self._sending.envelope)
+        except wherry.TooLarge:
+            if len(bodies) == 1:
+                raise
+            middle = len(bodies) // 2
+            await self._publish(bodies[:middle])
+            await self._publish(bodies[middle:])
+        else:
+            self._sending.confirmed(receipts)

@@ -1,0 +1,195 @@
+"""`wherry queue`: list, declare, look at, purge, pause and delete queues."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wherry_broker.cli import output, remote
+from wherry_broker.cli.params import DURATION, QUEUE, SIZE
+from wherry_broker.core.options import LEVELS, OVERFLOWS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import wherry
+    from wherry_broker.cli.root import Globals
+
+PEEK_MAX = 1_000
+STATES = ("ready", "delayed", "leased", "dead")
+
+
+@click.group("queue", short_help="List, declare, look at, purge, pause or delete queues.")
+def command() -> None:
+    """List, declare, look at, purge, pause or delete queues."""
+
+
+def _on_queue(given: Globals, queue: str, work: Callable[[wherry.Queue], Awaitable[dict[str, Any]]], text: str) -> int:
+    """Does something to a queue, and says so: `text`, filled in with what the work returned."""
+
+    async def run(broker: wherry.Broker) -> None:
+        told = {"queue": queue, **await work(broker.queue(queue))}
+        if given.json:
+            output.as_json(told)
+        else:
+            click.echo(text.format(**told))
+
+    return remote.run(given, run)
+
+
+@command.command("list", short_help="All queues, with their counts.")
+@click.argument("prefix", default="")
+@click.pass_obj
+def list_queues(given: Globals, /, prefix: str) -> int:
+    """All queues whose name begins with PREFIX, with their counts."""
+
+    async def run(broker: wherry.Broker) -> None:
+        rows = await broker.queues(prefix)
+        if given.json:
+            output.as_json([row._asdict() for row in rows])
+        else:
+            output.as_table(("queue", "ready", "delayed", "leased", "dead", "bytes", "consumers"), rows)
+
+    return remote.run(given, run)
+
+
+@command.command("info", short_help="One queue: counts, rates and options.")
+@click.argument("queue", type=QUEUE)
+@click.pass_obj
+def info(given: Globals, /, queue: str) -> int:
+    """The counts, rates and options of QUEUE."""
+
+    async def run(broker: wherry.Broker) -> None:
+        fields = output.fields_of(await broker.queue(queue).info())
+        if given.json:
+            output.as_json(fields)
+            return
+        for name in ("removed", "options"):
+            fields |= {f"{name}.{key}": value for key, value in fields.pop(name).items()}
+        output.as_table(("what", "value"), [(name, output.plain(value)) for name, value in fields.items()])
+
+    return remote.run(given, run)
+
+
+@command.command("declare", short_help="Create a queue, or check that it has these options.")
+@click.argument("queue", type=QUEUE)
+@click.option("--max-messages", type=int, metavar="N", help="How many messages it holds, in all states.")
+@click.option("--max-bytes", type=SIZE, metavar="SIZE", help="How many bytes it holds, such as 256MiB.")
+@click.option("--overflow", type=click.Choice(OVERFLOWS), help="What a publish meets when it is full.")
+@click.option("--lease", type=DURATION, metavar="TIME", help="How long a consumer may hold a message.")
+@click.option("--max-attempts", type=int, metavar="N", help="How often a message is tried before it is dead.")
+@click.option("--retry-base", type=DURATION, metavar="TIME", help="The first back-off after a nack.")
+@click.option("--retry-factor", type=float, metavar="X", help="What the back-off grows by.")
+@click.option("--retry-cap", type=DURATION, metavar="TIME", help="The longest back-off.")
+@click.option("--ttl", type=DURATION, metavar="TIME", help="How long a message may wait before it expires; 0 for ever.")
+@click.option("--priorities", type=int, metavar="N", help="How many priorities it has, 1 to 10.")
+@click.option("--durability", type=click.Choice(LEVELS), help="What a confirm means.")
+@click.option("--dedupe-window", type=DURATION, metavar="TIME", help="How long a dedupe key is remembered.")
+@click.option("--dead-max-messages", type=int, metavar="N", help="How many dead messages are kept.")
+@click.option("--max-leased", type=int, metavar="N", help="How many may be leased at a time; 0 for no limit.")
+@click.option("--paused/--no-paused", default=None, help="Whether deliveries are stopped.")
+@click.pass_obj
+def declare(given: Globals, /, queue: str, **options: Any) -> int:
+    """Create QUEUE, or check that it has these options.
+
+    A TIME is seconds, or a number with ms, s, m, h or d. What is not given is the broker's default for a new queue,
+    and is not looked at when the queue is there already. Options of a queue cannot be changed.
+    """
+    for name in ("retry_base", "retry_cap"):
+        seconds = options.pop(name)
+        options[f"{name}_ms"] = None if seconds is None else round(seconds * 1000)
+
+    async def run(broker: wherry.Broker) -> None:
+        await broker.declare(queue, **options)
+        if given.json:
+            output.as_json({"queue": queue})
+        else:
+            click.echo(f"{queue} declared")
+
+    return remote.run(given, run)
+
+
+@command.command("purge", short_help="Remove messages from a queue.")
+@click.argument("queue", type=QUEUE)
+@click.option(
+    "--state", "states", type=click.Choice(("ready", "delayed", "dead")), multiple=True, help="Only these messages."
+)
+@click.pass_obj
+def purge(given: Globals, /, queue: str, states: tuple[str, ...]) -> int:
+    """Remove all ready and delayed messages of QUEUE, or those in the states given."""
+
+    async def work(target: wherry.Queue) -> dict[str, Any]:
+        return {"purged": await target.purge(*states)}
+
+    return _on_queue(given, queue, work, "{purged} messages purged from {queue}")
+
+
+@command.command("delete", short_help="Remove a queue with all that it holds.")
+@click.argument("queue", type=QUEUE)
+@click.pass_obj
+def delete(given: Globals, /, queue: str) -> int:
+    """Remove QUEUE with all that it holds."""
+
+    async def work(target: wherry.Queue) -> dict[str, Any]:
+        return {"deleted": await target.delete()}
+
+    return _on_queue(given, queue, work, "{queue} deleted, with {deleted} messages")
+
+
+@command.command("pause", short_help="Stop the deliveries of a queue.")
+@click.argument("queue", type=QUEUE)
+@click.pass_obj
+def pause(given: Globals, /, queue: str) -> int:
+    """Stop the deliveries of QUEUE; publishes and settles go on."""
+
+    async def work(target: wherry.Queue) -> dict[str, Any]:
+        await target.pause()
+        return {"paused": True}
+
+    return _on_queue(given, queue, work, "{queue} paused")
+
+
+@command.command("resume", short_help="Start the deliveries of a queue again.")
+@click.argument("queue", type=QUEUE)
+@click.pass_obj
+def resume(given: Globals, /, queue: str) -> int:
+    """Start the deliveries of QUEUE again."""
+
+    async def work(target: wherry.Queue) -> dict[str, Any]:
+        await target.resume()
+        return {"paused": False}
+
+    return _on_queue(given, queue, work, "{queue} resumed")
+
+
+@command.command("peek", short_help="Look at messages without taking them.")
+@click.argument("queue", type=QUEUE)
+@click.option("--limit", type=click.IntRange(1, PEEK_MAX), default=10, metavar="N", help="How many at most.  [10]")
+@click.option("--state", type=click.Choice(STATES), default="ready", help="Which ones.  [ready]")
+@click.option("--first", type=click.IntRange(0), default=0, metavar="OFFSET", help="Where to begin.")
+@click.pass_obj
+def peek(given: Globals, /, queue: str, limit: int, state: str, first: int) -> int:
+    """Look at messages of QUEUE without taking them."""
+
+    async def run(broker: wherry.Broker) -> None:
+        messages = await broker.queue(queue).peek(limit, state=state, first=first)
+        if given.json:
+            output.as_json([output.message_fields(message) for message in messages])
+            return
+        rows = [
+            (
+                message.id,
+                message.published_at.isoformat(timespec="milliseconds"),
+                message.attempt,
+                message.priority,
+                message.key,
+                json.dumps(message.headers, ensure_ascii=False, default=repr) if message.headers else "",
+                output.body_cell(message.body),
+            )
+            for message in messages
+        ]
+        output.as_table(("id", "published", "attempts", "priority", "key", "headers", "body"), rows)
+
+    return remote.run(given, run)

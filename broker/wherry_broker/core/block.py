@@ -1,0 +1,78 @@
+"""A block: the bytes of a batch's messages, back to back, as they came off the wire.
+
+Never looked into, never altered.
+"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
+
+
+class Block:
+    """The messages of one batch.
+
+    Args:
+        lengths: the length of each message, a big-endian u32 each.
+        data: the messages, back to back; None while only a log holds them.
+        size: the bytes of all messages, when `data` is None.
+
+    Attributes:
+        place: where a log holds the data, as (segment, offset in bytes); None while none does.
+        checksum: the log's checksum of the data; 0 when it is not known.
+    """
+
+    __slots__ = ("_ends", "checksum", "count", "data", "lengths", "place", "size")
+
+    def __init__(self, lengths: bytes, data: bytes | None, size: int = 0) -> None:
+        self.lengths = lengths
+        self.data = data
+        self.count = len(lengths) // 4
+        self.size = size if data is None else len(data)
+        self.place: tuple[int, int] | None = None
+        self.checksum = 0
+        self._ends: tuple[int, ...] | None = None
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Where each message ends in the data; made when first asked for, since most batches are never split."""
+        if self._ends is None:
+            self._ends = tuple(accumulate(struct.unpack(f">{self.count}I", self.lengths)))
+        return self._ends
+
+    def is_sound(self) -> bool:
+        """Whether the lengths add up to the data."""
+        total: int = sum(struct.unpack(f">{self.count}I", self.lengths))
+        return total == self.size
+
+    def bytes_between(self, low: int, high: int) -> int:
+        """How many bytes the messages [low, high) have."""
+        if high - low == self.count:
+            return self.size
+        ends = self.ends
+        return ends[high - 1] - (ends[low - 1] if low else 0)
+
+    def cut(self, low: int, high: int) -> tuple[bytes, bytes]:
+        """The lengths and the data of the messages [low, high); the data must be there."""
+        assert self.data is not None
+        if high - low == self.count:
+            return self.lengths, self.data
+        ends = self.ends
+        return self.lengths[4 * low : 4 * high], self.data[ends[low - 1] if low else 0 : ends[high - 1]]
+
+    def part(self, low: int, high: int) -> Block:
+        """The messages [low, high) as a block of their own."""
+        return Block(*self.cut(low, high))
+
+    def fitting(self, low: int, high: int, room_bytes: int) -> int:
+        """How many of the messages [low, high) fit into `room_bytes`, counted from `low`."""
+        ends = self.ends
+        base = ends[low - 1] if low else 0
+        return bisect_right(ends, base + room_bytes, low, high) - low
+
+    def covering(self, low: int, high: int, size: int) -> int:
+        """How few of the messages [low, high), counted from `low`, have `size` bytes; too many if not even all do."""
+        ends = self.ends
+        base = ends[low - 1] if low else 0
+        return bisect_left(ends, base + size, low, high) - low + 1

@@ -1,0 +1,103 @@
+"""The only writer of durable state: one record in, one change made. Live and in replay alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from wherry_broker.core import records
+from wherry_broker.core.batch import Failure
+from wherry_broker.core.options import QueueOptions
+from wherry_broker.core.queue import Queue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wherry_broker.core.state import State
+
+
+def evolve(state: State, record: records.Record) -> None:
+    """Makes the change that a record states."""
+    _CHANGES[type(record)](state, record)
+
+
+def _declared(state: State, record: records.Declared) -> None:
+    options = QueueOptions().changed(record.options)
+    state.add(
+        Queue(record.queue, record.name, options, record.first, state.timers, state.homes, restoring=state.restoring)
+    )
+
+
+def _changed(state: State, record: records.Changed) -> None:
+    queue = state.queues[record.queue]
+    queue.options = queue.options.changed(record.options)
+
+
+def _deleted(state: State, record: records.Deleted) -> None:
+    queue = state.queues[record.queue]
+    queue.clear()
+    state.discard(queue)
+
+
+def _published(state: State, record: records.Published) -> None:
+    queue = state.queues[record.queue]
+    queue.publish(record.first, record.block, record.envelope, record.ready_at_ms)
+    queue.published.add(record.block.count, record.envelope.published_at_ms)
+    if record.dedupe:
+        queue.remember(record.dedupe, record.first, record.envelope.published_at_ms)
+
+
+def _removed(state: State, record: records.Removed) -> None:
+    queue = state.queues[record.queue]
+    for low, high in record.ranges:
+        queue.remove(low, high, record.cause, record.at_ms)
+        if record.cause == records.SETTLED:
+            queue.settled.add(high - low, record.at_ms)
+
+
+def _returned(state: State, record: records.Returned) -> None:
+    queue = state.queues[record.queue]
+    failure = None if record.cause == records.RELEASED else Failure(record.cause, record.error, record.at_ms)
+    for low, high in record.ranges:
+        queue.give_back(low, high, record.cause, record.ready_at_ms, failure)
+
+
+def _died(state: State, record: records.Died) -> None:
+    queue = state.queues[record.queue]
+    for low, high in record.ranges:
+        queue.bury(low, high, record.failure)
+
+
+def _rehomed(state: State, record: records.Rehomed) -> None:
+    queue = state.queues[record.queue]
+    batch = queue.batch_at(record.first)
+    if batch is None:
+        queue.adopt(record.first, record.block, record.envelope, record.stages)
+    else:
+        queue.rehome(batch, record.block)
+
+
+def _opened(state: State, record: records.Preamble) -> None:
+    state.epoch = max(state.epoch, record.epoch)
+    state.next_number = max(state.next_number, record.next_number)
+    state.next_first = max(state.next_first, record.next_first)
+    for number, name, options, next_offset, keys in record.queues:
+        if number not in state.queues:
+            _declared(state, records.Declared(number, name, options, next_offset))
+            for key, first, until_ms in keys:
+                state.queues[number].restate(key, first, until_ms)
+        # What no log keeps, the messages of a queue in memory, has used offsets too.
+        queue = state.queues[number]
+        queue.next_offset = max(queue.next_offset, next_offset)
+
+
+_CHANGES: dict[type, Callable[[State, Any], None]] = {
+    records.Declared: _declared,
+    records.Changed: _changed,
+    records.Deleted: _deleted,
+    records.Published: _published,
+    records.Removed: _removed,
+    records.Returned: _returned,
+    records.Died: _died,
+    records.Rehomed: _rehomed,
+    records.Preamble: _opened,
+}

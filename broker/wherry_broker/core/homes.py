@@ -1,0 +1,61 @@
+"""Homes: which segments of the log still hold something alive, so that the log can forget the others.
+
+A batch is at home in the segment that holds its block. Segments are forgotten whole and from the oldest on: that is
+what makes it safe to forget the records of removals with them, since they speak of batches in the same or older ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wherry_broker.core.batch import Batch
+
+
+class Homes:
+    """Live batches and their bytes, by segment.
+
+    Attributes:
+        current: the segment that new records go into; 0 when no log keeps them.
+        oldest: the oldest segment that is not forgotten.
+        live_bytes: the bytes of all live batches that a log holds.
+        resident_bytes: how many of these are in memory as well.
+        room_bytes: how many bytes the log can take before publishes are refused; None when it sets no limit.
+    """
+
+    def __init__(self) -> None:
+        self.current = 0
+        self.oldest = 0
+        self.live_bytes = 0
+        self.resident_bytes = 0
+        self.room_bytes: int | None = None
+        self._batches: dict[int, int] = {}
+
+    def enter(self, batch: Batch) -> None:
+        """A batch is stored in the current segment."""
+        batch.home = self.current
+        if batch.home:
+            self._batches[batch.home] = self._batches.get(batch.home, 0) + 1
+            self.live_bytes += batch.block.size
+            if batch.block.data is not None:
+                self.resident_bytes += batch.block.size
+
+    def leave(self, batch: Batch) -> None:
+        """A batch is gone, or is about to be stored elsewhere."""
+        if batch.home:
+            self._batches[batch.home] -= 1
+            self.live_bytes -= batch.block.size
+            if batch.block.data is not None:
+                self.resident_bytes -= batch.block.size
+            batch.home = 0
+
+    def live(self, segment: int) -> int:
+        """How many live batches a segment holds."""
+        return self._batches.get(segment, 0)
+
+    def advance(self) -> int:
+        """Forgets the leading segments that hold nothing alive; returns the oldest one that is left."""
+        while self.oldest < self.current and not self.live(self.oldest):
+            self._batches.pop(self.oldest, None)
+            self.oldest += 1
+        return self.oldest

@@ -1,0 +1,199 @@
+"""The ledger: durable state, the records that make it, and what has to wait for them.
+
+It is the half of the shard that faces a log: records are read back from one (`restore`, `restored`, `open`), new ones
+are applied and gathered into commits (`take_batch`, `committed`), and effects are held under the commit that they
+depend on. Which batches have their bytes in memory, and which segments of the log still matter, is kept here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from wherry_broker.core import decide, housekeeping, records
+from wherry_broker.core.evolve import evolve
+from wherry_broker.core.housekeeping import Mover
+from wherry_broker.core.outbox import Outbox
+from wherry_broker.core.pager import Pager
+from wherry_broker.core.records import Fact, Preamble, Record
+from wherry_broker.core.state import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from wherry_broker.core.block import Block
+    from wherry_broker.core.effects import Effect
+    from wherry_broker.core.queue import Queue
+
+MEMORY_BYTES_MAX = 268_435_456
+"""The default limit of what is kept in memory of messages that a log keeps too."""
+LOG_SLACK_BYTES = 134_217_728
+"""How much longer than twice what is alive in it a log may be before old batches are written again."""
+STANDING = frozenset({records.Declared, records.Changed, records.Deleted})
+"""What a log keeps of a queue whose messages are in memory only."""
+
+
+Places = Sequence[tuple["Block", tuple[int, int]]]
+"""Blocks, and where each lies in the log: (segment, offset in bytes)."""
+
+
+class Commit(NamedTuple):
+    """What is to be made durable together, all or nothing.
+
+    Attributes:
+        mark: what to call it by when it is.
+        records: the facts.
+        sync: whether it has to be on the disk; otherwise it is enough that the operating system has it.
+        preamble: begins a new segment after the records; None to go on in this one.
+        oldest: once this commit is on the disk, the segments before this one can go.
+    """
+
+    mark: int
+    records: Sequence[Fact]
+    sync: bool = True
+    preamble: Preamble | None = None
+    oldest: int = 0
+
+
+class Ledger:
+    """Everything of a shard that a log keeps.
+
+    Args:
+        epoch: the number of this start of the log; it grows with every start.
+        memory_bytes_max: how many bytes of messages are kept in memory, of those that a log keeps too.
+
+    Attributes:
+        state: the durable facts.
+        pager: which batches have their bytes in memory.
+        dirty: queues that have changed since somebody looked.
+    """
+
+    def __init__(self, epoch: int, memory_bytes_max: int) -> None:
+        self.state = State(epoch)
+        self.pager = Pager(self.state.homes, memory_bytes_max)
+        self.dirty: dict[Queue, None] = {}
+        self._mover = Mover()
+        self._outbox = Outbox()
+        self._records: list[Fact] = []
+        self._sync = False
+        self._oldest = 0
+
+    # A log is read.
+
+    def restore(self, record: Record, segment: int = 0) -> None:
+        """Takes a record of the log, before anything else is done. `restored` follows the last one.
+
+        Args:
+            record: the record.
+            segment: the segment that it stands in; 0 when the log has none.
+        """
+        self.state.restoring = True
+        self.state.homes.current = segment
+        evolve(self.state, record)
+
+    @property
+    def has_memory(self) -> bool:
+        """Whether there is memory left for messages that a log keeps too."""
+        return not self.pager.is_full
+
+    def restored(self, now_ms: int) -> None:
+        """The log is read to its end: what was leased when it ended is ready."""
+        self.state.restoring = False
+        for queue in self.state.queues.values():
+            queue.restored(now_ms)
+
+    def open(self, segment: int, oldest: int, now_ms: int) -> Preamble:
+        """Begins a new epoch; records go into a new segment from now on.
+
+        Args:
+            segment: the number of that segment.
+            oldest: the number of the oldest one.
+            now_ms: the time; an epoch is at least that, so that it grows even if an old copy of a log is put back.
+
+        Returns:
+            What the new segment opens with.
+        """
+        self.state.epoch = max(self.state.epoch + 1, now_ms)
+        self.state.homes.current = segment
+        self.state.homes.oldest = self._oldest = oldest
+        return housekeeping.preamble(self.state)
+
+    # A log is written.
+
+    def apply(self, new: Iterable[Fact]) -> None:
+        """Makes the changes that records state, and gathers the records for the next commit."""
+        homes = self.state.homes
+        for record in new:
+            before = self.state.queues.get(record.queue)
+            evolve(self.state, record)
+            queue = self.state.queues.get(record.queue)
+            known = before or queue
+            assert known is not None
+            if queue is not None:
+                self.dirty[queue] = None
+            if not known.is_logged and type(record) not in STANDING:
+                continue  # no log keeps the messages of such a queue, so nothing of it waits for a log
+            self._records.append(record)
+            if isinstance(record, records.Published) and homes.room_bytes is not None:
+                homes.room_bytes -= decide.log_cost(record.block)
+            self._sync |= known.options.durability != "written"
+            if queue is not None:
+                queue.mark = self._outbox.gathering
+
+    @property
+    def newest_mark(self) -> int:
+        """The commit of the newest record: what is said of queues that are not there depends on it."""
+        return self._outbox.gathering if self._records else self._outbox.gathering - 1
+
+    def take_batch(self, *, roll: bool = False, log_bytes: int = 0) -> Commit | None:
+        """The records that wait to be made durable; None when there is nothing to do. One commit may be out at a time.
+
+        Args:
+            roll: whether the log's segment is long enough, and a new one should begin.
+            log_bytes: how long the log is in all.
+        """
+        homes = self.state.homes
+        if log_bytes > 2 * homes.live_bytes + LOG_SLACK_BYTES and homes.oldest < homes.current:
+            self.apply(self._mover.step(self.state))
+        oldest = homes.advance()
+        if not self._records and oldest == self._oldest:
+            return None
+        self._oldest = oldest
+        preamble = None
+        if roll:
+            homes.current += 1
+            preamble = housekeeping.preamble(self.state)
+        commit = Commit(self._outbox.start_commit(), self._records, self._sync or roll, preamble, oldest)
+        self._records, self._sync = [], False
+        return commit
+
+    def committed(self, mark: int, places: Places = ()) -> None:
+        """The commit of that mark is durable.
+
+        Args:
+            mark: its mark.
+            places: the blocks of its records, and where each lies in the log now.
+        """
+        for block, place in places:
+            block.place = place
+        self._outbox.finish_commit(mark)
+
+    def stored(self, new: Iterable[Fact]) -> None:
+        """The log holds these records: what they publish need not stay in memory."""
+        for record in new if self.pager.is_full else ():
+            if not isinstance(record, records.Published):
+                continue
+            queue = self.state.queues.get(record.queue)
+            batch = queue.batch_at(record.first) if queue is not None else None
+            if batch is not None and batch.block.place is not None:
+                self.pager.stored(batch)
+
+    # What waits for it.
+
+    def hold(self, effect: Effect, mark: int) -> None:
+        """Holds an effect until the commit `mark` is durable."""
+        self._outbox.hold(effect, mark)
+
+    def take_effects(self) -> list[Effect]:
+        """What may be said to sessions now, in order."""
+        return self._outbox.take()

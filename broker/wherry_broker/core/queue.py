@@ -1,0 +1,401 @@
+"""One queue: its messages, where each stands, and exact counts.
+
+The methods change state and decide nothing; what may happen, and when, is in `decide`. Every message that the queue
+holds is in exactly one span of exactly one batch; `counts` and `sizes` are always their sums. Spans are reached
+by offset (the index), by turn (a lane for each priority) and by time (the timers).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING
+
+from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, READY, Batch, Failure, Span
+from wherry_broker.core.index import BatchIndex
+from wherry_broker.core.lane import Lane
+from wherry_broker.core.rates import Meter
+from wherry_broker.core.records import RELEASED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wherry_broker.core.batch import Envelope
+    from wherry_broker.core.block import Block
+    from wherry_broker.core.consumers import Consumer
+    from wherry_broker.core.homes import Homes
+    from wherry_broker.core.options import QueueOptions
+    from wherry_broker.core.records import Stage
+    from wherry_broker.core.timers import Timers
+
+
+class Queue:
+    """The messages of one queue.
+
+    Args:
+        number: its number in the log.
+        name: its name.
+        options: its options.
+        first: the offset of its first message.
+        timers: where leases, delays and expiries wait.
+        homes: where it is told which segments of the log hold its batches.
+        restoring: whether records of a log are read, until `restored`.
+
+    Attributes:
+        next_offset: the offset of the next message to come; offsets are dense and never used again.
+        counts: how many messages are ready, delayed, leased and dead, by state.
+        sizes: the bytes of each of these, by state.
+        removed: how many messages left, by cause.
+        mark: the commit that the newest record of this queue goes into.
+        waiting: consumers that could take a message now, in turn.
+        consumers: those that are attached.
+        dedupe: each remembered key, with the first offset of its batch and when it is forgotten.
+        absent: how many of its batches have their bytes in the log only.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        options: QueueOptions,
+        first: int,
+        timers: Timers,
+        homes: Homes,
+        *,
+        restoring: bool = False,
+    ) -> None:
+        self.number = number
+        self.name = name
+        self.options = options
+        self.next_offset = first
+        self.counts = [0, 0, 0, 0]
+        self.sizes = [0, 0, 0, 0]
+        self.removed: dict[str, int] = {}
+        self.published = Meter()
+        self.settled = Meter()
+        self.freed_messages = Meter()
+        self.freed_bytes = Meter()
+        self.mark = 0
+        self.waiting: OrderedDict[Consumer, None] = OrderedDict()
+        self.consumers: dict[Consumer, None] = {}
+        self.dedupe: dict[str, tuple[int, int]] = {}
+        self._dedupe_order: deque[tuple[int, str]] = deque()
+        self.absent = 0
+        self._timers = timers
+        self._homes = homes
+        self._index = BatchIndex()
+        self._lanes: list[Lane] = []
+        self._dead: dict[Span, None] = {}
+        # A log tells when deliveries end, and not when they begin: while it is read, any message that is not delayed
+        # may have been delivered, and so counts as leased, by nobody and without a deadline.
+        self._undelayed = LEASED if restoring else READY
+
+    @property
+    def messages_held(self) -> int:
+        """How many messages the queue holds, whatever their state."""
+        ready, delayed, leased, dead = self.counts
+        return ready + delayed + leased + dead
+
+    @property
+    def bytes_held(self) -> int:
+        """The bytes of all messages that the queue holds."""
+        ready, delayed, leased, dead = self.sizes
+        return ready + delayed + leased + dead
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether a log keeps its messages."""
+        return self.options.durability != "memory"
+
+    # Messages come.
+
+    def publish(self, first: int, block: Block, envelope: Envelope, ready_at_ms: int) -> None:
+        """Stores a batch at the offsets from `first` on; it waits until `ready_at_ms` when that is not 0."""
+        assert first == self.next_offset, (first, self.next_offset)
+        batch = Batch(self, first, block, envelope)
+        span = Span(batch, first, batch.end, DELAYED if ready_at_ms else self._undelayed)
+        batch.spans.append(span)
+        self.next_offset = batch.end
+        self._index.append(batch)
+        self._settle_in(batch)
+        self.counts[span.state] += block.count
+        self.sizes[span.state] += block.size
+        if envelope.expires_at_ms:
+            self._timers.arm(batch, envelope.expires_at_ms)
+        if ready_at_ms:
+            self._timers.arm(span, ready_at_ms)
+        elif span.state == READY:
+            self._lane(envelope.priority).append(span)
+
+    def adopt(self, first: int, block: Block, envelope: Envelope, stages: tuple[Stage, ...]) -> None:
+        """Takes what was left of an old batch, while a log is read that does not hold the old one any more."""
+        batch = Batch(self, first, block, envelope)
+        self._index.insert(batch)
+        self._settle_in(batch)
+        self.next_offset = max(self.next_offset, batch.end)
+        if envelope.expires_at_ms:
+            self._timers.arm(batch, envelope.expires_at_ms)
+        for low, high, attempt, released, ready_at_ms, dead, failure in stages:
+            span = Span(batch, low, high, DEAD if dead else DELAYED if ready_at_ms else self._undelayed)
+            span.attempt, span.released = attempt, released
+            span.failure = None if failure is None else Failure(*failure)
+            batch.spans.append(span)
+            self.counts[span.state] += len(span)
+            self.sizes[span.state] += span.size()
+            if dead:
+                self._dead[span] = None
+            elif ready_at_ms:
+                self._timers.arm(span, ready_at_ms)
+
+    def rehome(self, batch: Batch, block: Block) -> None:
+        """A batch was written again: it lies in the current segment now."""
+        self._homes.leave(batch)
+        self.absent -= batch.block.data is None
+        batch.block = block
+        self._settle_in(batch)
+
+    def page_out(self, batch: Batch) -> None:
+        """Leaves the bytes of a batch to the log, which has them."""
+        assert batch.block.place is not None
+        if batch.block.data is not None:
+            batch.block.data = None
+            self.absent += 1
+            self._homes.resident_bytes -= batch.block.size
+
+    def page_in(self, batch: Batch, data: bytes) -> None:
+        """Puts the bytes of a batch back into memory."""
+        if batch.block.data is None and batch.spans:
+            batch.block.data = data
+            self.absent -= 1
+            self._homes.resident_bytes += batch.block.size
+
+    def _settle_in(self, batch: Batch) -> None:
+        self.absent += batch.block.data is None
+        if self.is_logged:
+            self._homes.enter(batch)
+
+    def restored(self, now_ms: int) -> None:
+        """The log is read to its end: what nobody has leased is ready."""
+        self._undelayed = READY
+        for span in self.spans():
+            if span.state == DELAYED:
+                self._limit_delay(span, now_ms)
+            elif span.state == LEASED:
+                self._move(span, READY)
+                self._lane(span.batch.envelope.priority).append(span)
+
+    def _limit_delay(self, span: Span, now_ms: int) -> None:
+        """Keeps a clock that was set back from making a delay longer than was asked."""
+        began_ms = span.failure.at_ms if span.failure else span.batch.envelope.published_at_ms
+        limit_ms = now_ms + max(0, span.due_ms - began_ms)
+        if span.due_ms > limit_ms:
+            self._timers.arm(span, limit_ms)
+
+    def remember(self, dedupe: str, first: int, now_ms: int) -> None:
+        """Remembers a dedupe key for the queue's window, and forgets those whose window has passed."""
+        order = self._dedupe_order
+        while order and order[0][0] <= now_ms:
+            until_ms, key = order.popleft()
+            if self.dedupe[key][1] == until_ms:
+                del self.dedupe[key]
+        until_ms = now_ms + self.options.dedupe_window_ms
+        if until_ms > now_ms:
+            self.dedupe[dedupe] = (first, until_ms)
+            order.append((until_ms, dedupe))
+
+    def restate(self, dedupe: str, first: int, until_ms: int) -> None:
+        """Remembers a dedupe key again, as a preamble tells it."""
+        self.dedupe[dedupe] = (first, until_ms)
+        self._dedupe_order.append((until_ms, dedupe))
+
+    def known(self, dedupe: str, now_ms: int) -> int | None:
+        """The first offset of the batch that was stored under this dedupe key, while it is remembered."""
+        first, until_ms = self.dedupe.get(dedupe, (0, 0))
+        return first if until_ms > now_ms else None
+
+    # Messages are looked at.
+
+    def batch_at(self, offset: int) -> Batch | None:
+        """The batch that holds `offset`."""
+        return self._index.find(offset)
+
+    def batches_since(self, offset: int) -> Iterator[Batch]:
+        """The batches that hold `offset` or later ones, in order. They must not change meanwhile."""
+        return self._index.since(offset)
+
+    def spans(self, low: int = 0, high: int | None = None) -> Iterator[Span]:
+        """The spans that hold any of the offsets [low, high), in order. They must not change meanwhile."""
+        for batch in self._index.since(low):
+            if high is not None and batch.first >= high:
+                return
+            spans = batch.spans
+            for position in range(batch.position(low), len(spans)):
+                span = spans[position]
+                if high is not None and span.low >= high:
+                    return
+                yield span
+
+    def span_at(self, offset: int) -> Span | None:
+        """The span that holds `offset`."""
+        batch = self._index.find(offset)
+        if batch is None:
+            return None
+        position = batch.position(offset)
+        if position == len(batch.spans) or batch.spans[position].low > offset:
+            return None
+        return batch.spans[position]
+
+    def head(self) -> tuple[Lane, Span] | None:
+        """The span whose turn it is, highest priority first, and its lane; it stays."""
+        for lane in self._lanes:
+            span = lane.head()
+            if span is not None:
+                return lane, span
+        return None
+
+    def dead(self) -> Iterator[Span]:
+        """The dead spans, the one that died first first. They must not change meanwhile."""
+        return iter(self._dead)
+
+    def oldest_published_at_ms(self) -> int | None:
+        """When the oldest message that is still held was published."""
+        return next((batch.envelope.published_at_ms for batch in self._index.since(0)), None)
+
+    # Messages move.
+
+    def lease(self, lane: Lane, count: int, consumer: Consumer, deadline_ms: int) -> Span:
+        """Leases the first `count` messages of the span that `head` has just returned to a consumer."""
+        span = lane.pop()
+        if count < len(span):
+            lane.put_back(span.split(span.low + count))
+        self._move(span, LEASED)
+        span.consumer = consumer
+        consumer.spans[span] = None
+        self._timers.arm(span, deadline_ms)
+        return span
+
+    def wake(self, span: Span) -> None:
+        """Makes a delayed span ready."""
+        self._timers.disarm(span)
+        self._move(span, READY)
+        self._lane(span.batch.envelope.priority).put_back(span)
+
+    def give_back(self, low: int, high: int, cause: str, ready_at_ms: int, failure: Failure | None) -> None:
+        """Ends the deliveries of [low, high); the messages are ready at once, or at `ready_at_ms` if that is not 0."""
+        for span in self._isolated(low, high):
+            self._end_delivery(span)
+            span.released += cause == RELEASED
+            span.failure = failure or span.failure
+            self._move(span, DELAYED if ready_at_ms else self._undelayed)
+            if ready_at_ms:
+                self._timers.arm(span, ready_at_ms)
+            elif span.state == READY:
+                self._lane(span.batch.envelope.priority).put_back(span)
+
+    def bury(self, low: int, high: int, failure: Failure) -> None:
+        """Ends the deliveries of [low, high); the messages are dead."""
+        for span in self._isolated(low, high):
+            self._end_delivery(span)
+            self._move(span, DEAD)
+            span.failure = failure
+            self._dead[span] = None
+
+    def remove(self, low: int, high: int, cause: str, now_ms: int) -> None:
+        """Takes the messages [low, high) out for good."""
+        for span in list(self.spans(low, high)):
+            batch, start, stop = span.batch, max(low, span.low), min(high, span.high)
+            count, size = stop - start, batch.bytes_between(start, stop)
+            self.counts[span.state] -= count
+            self.sizes[span.state] -= size
+            self.removed[cause] = self.removed.get(cause, 0) + count
+            self.freed_messages.add(count, now_ms)
+            self.freed_bytes.add(size, now_ms)
+            if start == span.low and stop == span.high:
+                self._drop(span)
+            elif start == span.low:
+                span.low = stop
+            elif stop == span.high:
+                span.high = start
+            else:
+                self._split(span, stop)
+                span.high = start
+
+    def clear(self) -> None:
+        """Takes every message out, and every timer."""
+        for span in list(self.spans()):
+            self._drop(span)
+        self.counts = [0, 0, 0, 0]
+        self.sizes = [0, 0, 0, 0]
+
+    def extend(self, low: int, high: int, deadline_ms: int) -> None:
+        """Moves the deadline of the leases of [low, high)."""
+        for span in self._isolated(low, high):
+            self._timers.arm(span, deadline_ms)
+
+    def _lane(self, priority: int) -> Lane:
+        for lane in self._lanes:
+            if lane.priority == priority:
+                return lane
+        lane = Lane(priority)
+        self._lanes.append(lane)
+        self._lanes.sort(key=lambda each: -each.priority)
+        return lane
+
+    def _move(self, span: Span, state: int) -> None:
+        count, size = span.high - span.low, span.size()
+        self.counts[span.state] -= count
+        self.counts[state] += count
+        self.sizes[span.state] -= size
+        self.sizes[state] += size
+        span.state = state
+
+    def _end_delivery(self, span: Span) -> None:
+        # Delayed: only in a log that is read, which does not say when delays end.
+        assert span.state in (LEASED, DELAYED), span.state
+        self._unlease(span)
+        span.attempt += 1
+
+    def _unlease(self, span: Span) -> None:
+        if span.consumer is not None:
+            del span.consumer.spans[span]
+            span.consumer = None
+        self._timers.disarm(span)
+
+    def _drop(self, span: Span) -> None:
+        batch = span.batch
+        if span.state == READY:
+            span.state = GONE
+            self._lane(batch.envelope.priority).discarded()
+        elif span.state == DEAD:
+            del self._dead[span]
+        else:
+            self._unlease(span)
+        span.state = GONE
+        del batch.spans[batch.position(span.low)]
+        if not batch.spans:
+            self._timers.disarm(batch)
+            self._index.discard(batch)
+            self._homes.leave(batch)
+            self.absent -= batch.block.data is None
+
+    def _isolated(self, low: int, high: int) -> list[Span]:
+        """The spans of [low, high), split so that none reaches beyond it."""
+        result = []
+        for each in list(self.spans(low, high)):
+            span = self._split(each, low) if each.low < low else each
+            if span.high > high:
+                self._split(span, high)
+            result.append(span)
+        return result
+
+    def _split(self, span: Span, at: int) -> Span:
+        """Splits a span, and makes the right part known wherever the left one is."""
+        right = span.split(at)
+        if span.state == READY:
+            self._lane(span.batch.envelope.priority).put_back(right)
+        elif span.state == DEAD:
+            self._dead[right] = None
+        elif span.timer:
+            self._timers.arm(right, span.due_ms)
+        if right.consumer is not None:
+            right.consumer.spans[right] = None
+        return right

@@ -1,0 +1,127 @@
+"""Records: the facts that a queue's state is made of, and all that a log holds.
+
+A record says what happened, never what was asked for, so that a changed policy does not change what an old log means.
+Ranges are (low, high): the offsets low, low + 1, ..., high - 1. Moments are milliseconds of the wall clock.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from wherry_broker.core.batch import Envelope, Failure
+from wherry_broker.core.block import Block
+
+Ranges = tuple[tuple[int, int], ...]
+
+SETTLED, EXPIRED, DROPPED, PURGED = "settled", "expired", "dropped", "purged"
+FAILED, LOST, RELEASED = "failed", "lost", "released"
+
+
+class Declared(NamedTuple):
+    """A queue came to be. `first` is the offset that its first message will have."""
+
+    queue: int
+    name: str
+    options: dict[str, Any]
+    first: int
+
+
+class Changed(NamedTuple):
+    """Options of a queue were changed."""
+
+    queue: int
+    options: dict[str, Any]
+
+
+class Deleted(NamedTuple):
+    """A queue went, with all that it held."""
+
+    queue: int
+
+
+class Published(NamedTuple):
+    """A batch was stored at the offsets from `first` on. It waits until `ready_at_ms` when that is not 0."""
+
+    queue: int
+    first: int
+    envelope: Envelope
+    ready_at_ms: int
+    dedupe: str
+    block: Block
+
+
+class Removed(NamedTuple):
+    """Messages left for good; `cause` is one of settled, expired, dropped and purged."""
+
+    queue: int
+    cause: str
+    ranges: Ranges
+    at_ms: int
+
+
+class Returned(NamedTuple):
+    """Deliveries ended and the messages wait again; `cause` is one of failed, lost and released."""
+
+    queue: int
+    cause: str
+    ranges: Ranges
+    ready_at_ms: int
+    error: str
+    at_ms: int
+
+
+class Died(NamedTuple):
+    """Deliveries ended and the messages are dead."""
+
+    queue: int
+    ranges: Ranges
+    failure: Failure
+
+
+class Stage(NamedTuple):
+    """Where the messages [low, high) of a batch stand, but for leases, which no log knows.
+
+    `ready_at_ms` is 0 unless they are delayed.
+    """
+
+    low: int
+    high: int
+    attempt: int
+    released: int
+    ready_at_ms: int
+    dead: bool
+    failure: Failure | None
+
+
+class Rehomed(NamedTuple):
+    """What is left of an old batch was written again, so that the segment it lay in can be forgotten."""
+
+    queue: int
+    first: int
+    envelope: Envelope
+    stages: tuple[Stage, ...]
+    block: Block
+
+
+class Standing(NamedTuple):
+    """The standing facts of one queue. `keys` are its dedupe keys: (key, first offset, forgotten at)."""
+
+    number: int
+    name: str
+    options: dict[str, Any]
+    next_offset: int
+    keys: tuple[tuple[str, int, int], ...]
+
+
+class Preamble(NamedTuple):
+    """The standing facts of all queues, at the head of a segment: what stays when the segments before it go."""
+
+    epoch: int
+    next_number: int
+    next_first: int
+    queues: tuple[Standing, ...]
+
+
+Fact = Declared | Changed | Deleted | Published | Removed | Returned | Died | Rehomed
+"""What happened to one queue."""
+Record = Fact | Preamble

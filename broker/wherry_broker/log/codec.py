@@ -1,0 +1,269 @@
+"""Records to the bytes of a log and back. Pure. broker/wherry_broker/log/FORMAT.md is the specification.
+
+A commit is one *entry*: a fixed prefix, a head (a msgpack array of records), and the blocks of the batches that it
+publishes, as they came off the wire. The prefix is checked by a CRC-32C of itself, the segment's number and the head;
+each block by a CRC-32C of its own, which stands in the head, so that a block can be checked when it is read back alone.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgpack
+from crc32c import crc32c
+
+from wherry_broker.core import records
+from wherry_broker.core.batch import Envelope, Failure
+from wherry_broker.core.block import Block
+from wherry_broker.core.records import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+VERSION = 1
+SEGMENT_MAGIC = b"WHERRYLG"
+ENTRY_MAGIC = b"\xf5WE\n"
+
+_SEGMENT = struct.Struct(">8sIQI")
+_ENTRY = struct.Struct(">4sIQQQQI")
+_SALT = struct.Struct(">Q")
+SEGMENT_HEAD_BYTES = _SEGMENT.size
+ENTRY_PREFIX_BYTES = _ENTRY.size
+_CHECKED_BYTES = ENTRY_PREFIX_BYTES - 4
+
+KINDS: dict[int, type[Any]] = {
+    1: records.Declared,
+    2: records.Changed,
+    3: records.Deleted,
+    4: records.Published,
+    5: records.Removed,
+    6: records.Returned,
+    7: records.Died,
+    8: records.Rehomed,
+    9: records.Preamble,
+}
+_NUMBERS = {cls: number for number, cls in KINDS.items()}
+
+
+class Damaged(Exception):
+    """Bytes that are not what was written."""
+
+
+class Prefix(NamedTuple):
+    """The fixed start of an entry.
+
+    Attributes:
+        number: the entry's number in the log; each is one more than that before it, over all segments.
+        synced: the number of the newest entry known to be on disk when this one was written.
+        oldest: the number of the oldest segment that still matters.
+        head_bytes: the length of the head.
+        blocks_bytes: the length of all blocks together.
+    """
+
+    number: int
+    synced: int
+    oldest: int
+    head_bytes: int
+    blocks_bytes: int
+
+
+class Entry(NamedTuple):
+    """One commit, as it was read.
+
+    Attributes:
+        prefix: its fixed start.
+        segment: the segment that it stands in.
+        offset: where it begins there, in bytes.
+        records: what it holds; `Block.data` of what it publishes is not filled in unless asked for.
+    """
+
+    prefix: Prefix
+    segment: int
+    offset: int
+    records: list[Record]
+
+    @property
+    def end(self) -> int:
+        """Where the next entry begins."""
+        return self.offset + ENTRY_PREFIX_BYTES + self.prefix.head_bytes + self.prefix.blocks_bytes
+
+
+def segment_head(segment: int) -> bytes:
+    """The first bytes of a segment's file."""
+    start = _SEGMENT.pack(SEGMENT_MAGIC, VERSION, segment, 0)[:-4]
+    return start + struct.pack(">I", crc32c(start))
+
+
+def check_segment_head(data: memoryview, segment: int) -> None:
+    """Checks the first bytes of a segment's file.
+
+    Raises:
+        Damaged: they are not those of this segment, in this version of the format.
+    """
+    if len(data) < SEGMENT_HEAD_BYTES:
+        raise Damaged(f"{len(data)} bytes are less than a segment's head of {SEGMENT_HEAD_BYTES}")
+    magic, version, number, checksum = _SEGMENT.unpack_from(data)
+    if magic != SEGMENT_MAGIC or crc32c(bytes(data[: SEGMENT_HEAD_BYTES - 4])) != checksum:
+        raise Damaged("the segment's head is not that of a log of wherry")
+    if version != VERSION:
+        raise Damaged(f"the segment has format version {version}, and this program reads version {VERSION}")
+    if number != segment:
+        raise Damaged(f"the file is segment {number}, and not {segment} as its name says")
+
+
+class Encoded(NamedTuple):
+    """An entry, ready to be written.
+
+    Attributes:
+        pieces: its bytes, in order.
+        size: how many bytes that is.
+        blocks: the blocks in it, with where each begins, in bytes from the start of the entry.
+    """
+
+    pieces: list[bytes]
+    size: int
+    blocks: list[tuple[Block, int]]
+
+
+def encode_entry(
+    segment: int, number: int, synced: int, oldest: int, new: Sequence[Record], load: Callable[[Block], bytes]
+) -> Encoded:
+    """One commit as bytes.
+
+    Args:
+        segment: the number of the segment that it goes into.
+        number: the entry's number.
+        synced: the number of the newest entry known to be on disk.
+        oldest: the number of the oldest segment that still matters.
+        new: the records.
+        load: gives the bytes of a block that is not in memory.
+    """
+    blocks: list[Block] = []
+    datas: list[bytes] = []
+    rows: list[Any] = []
+    for record in new:
+        number_of_kind = _NUMBERS[type(record)]
+        block = getattr(record, "block", None)
+        if block is None:
+            rows.append((number_of_kind, *record))
+            continue
+        data = load(block) if block.data is None else block.data
+        rows.append((number_of_kind, *record[:-1], block.lengths, len(data), block.checksum or crc32c(data)))
+        blocks.append(block)
+        datas.append(data)
+    head: bytes = msgpack.packb(rows)
+    blocks_bytes = sum(map(len, datas))
+    prefix = _ENTRY.pack(ENTRY_MAGIC, len(head), blocks_bytes, number, synced, oldest, 0)[:-4]
+    checksum = crc32c(head, crc32c(_SALT.pack(segment), crc32c(prefix)))
+    start = ENTRY_PREFIX_BYTES + len(head)
+    places = []
+    for block, data in zip(blocks, datas, strict=True):
+        places.append((block, start))
+        start += len(data)
+    return Encoded([prefix + struct.pack(">I", checksum) + head, *datas], start, places)
+
+
+def read_prefix(data: memoryview, offset: int) -> tuple[Prefix, int]:
+    """The prefix of the entry at `offset`, not checked but for what can be known from the file's length.
+
+    Returns:
+        The prefix and its checksum.
+
+    Raises:
+        Damaged: there is none, or the entry would reach beyond the data.
+    """
+    if len(data) - offset < ENTRY_PREFIX_BYTES:
+        raise Damaged(f"{len(data) - offset} bytes are less than an entry's prefix of {ENTRY_PREFIX_BYTES}")
+    magic, head_bytes, blocks_bytes, number, synced, oldest, checksum = _ENTRY.unpack_from(data, offset)
+    if magic != ENTRY_MAGIC:
+        raise Damaged(f"there is no entry here: it would begin with {ENTRY_MAGIC.hex()}, not with {magic.hex()}")
+    left = len(data) - offset - ENTRY_PREFIX_BYTES
+    if head_bytes + blocks_bytes > left:
+        raise Damaged(f"the entry claims {head_bytes + blocks_bytes} bytes, and {left} follow")
+    return Prefix(number, synced, oldest, head_bytes, blocks_bytes), checksum
+
+
+def read_entry(data: memoryview, offset: int, segment: int, *, with_blocks: bool) -> Entry:
+    """The entry at `offset` of a segment, checked, blocks included.
+
+    Args:
+        data: the whole segment.
+        offset: where the entry begins.
+        segment: the segment's number.
+        with_blocks: whether to copy the blocks' bytes out.
+
+    Raises:
+        Damaged: what is there is not an entry as it was written.
+    """
+    prefix, checksum = read_prefix(data, offset)
+    start = offset + ENTRY_PREFIX_BYTES
+    end = start + prefix.head_bytes
+    head = data[start:end]
+    if crc32c(head, crc32c(_SALT.pack(segment), crc32c(data[offset : offset + _CHECKED_BYTES]))) != checksum:
+        raise Damaged("the checksum of an entry's head does not match")
+    try:
+        rows = msgpack.unpackb(head, use_list=False, strict_map_key=False)
+        new, end = _records_of(rows, data, end, segment, with_blocks=with_blocks)
+    except (ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
+        raise Damaged(f"an entry's head cannot be read: {error}") from error
+    if end != start + prefix.head_bytes + prefix.blocks_bytes:
+        raise Damaged("the blocks of an entry do not have the length that its prefix says")
+    return Entry(prefix, segment, offset, new)
+
+
+def _records_of(
+    rows: Any, data: memoryview, position: int, segment: int, *, with_blocks: bool
+) -> tuple[list[Record], int]:
+    result: list[Record] = []
+    for row in rows:
+        make = _DECODERS.get(row[0])
+        if make is not None:
+            result.append(make(row[1:]))
+            continue
+        *fields, lengths, size, checksum = row[1:]
+        stop = position + size
+        if stop > len(data) or crc32c(data[position:stop]) != checksum:
+            raise Damaged("the checksum of a block does not match")
+        block = Block(lengths, bytes(data[position:stop]) if with_blocks else None, size)
+        block.place, block.checksum = (segment, position), checksum
+        result.append(_WITH_BLOCK[row[0]](fields, block))
+        position = stop
+    return result, position
+
+
+def _returned(fields: Any) -> Record:
+    return records.Returned(*fields)
+
+
+def _died(fields: Any) -> Record:
+    queue, ranges, failure = fields
+    return records.Died(queue, ranges, Failure(*failure))
+
+
+def _preamble(fields: Any) -> Record:
+    epoch, next_number, next_first, queues = fields
+    return records.Preamble(epoch, next_number, next_first, tuple(records.Standing(*queue) for queue in queues))
+
+
+def _published(fields: Any, block: Block) -> Record:
+    queue, first, envelope, ready_at_ms, dedupe = fields
+    return records.Published(queue, first, Envelope(*envelope), ready_at_ms, dedupe, block)
+
+
+def _rehomed(fields: Any, block: Block) -> Record:
+    queue, first, envelope, stages = fields
+    return records.Rehomed(queue, first, Envelope(*envelope), tuple(records.Stage(*stage) for stage in stages), block)
+
+
+_DECODERS: dict[int, Callable[[Any], Record]] = {
+    1: lambda fields: records.Declared(*fields),
+    2: lambda fields: records.Changed(*fields),
+    3: lambda fields: records.Deleted(*fields),
+    5: lambda fields: records.Removed(*fields),
+    6: _returned,
+    7: _died,
+    9: _preamble,
+}
+_WITH_BLOCK: dict[int, Callable[[Any, Block], Record]] = {4: _published, 8: _rehomed}

@@ -1,0 +1,209 @@
+"""The log in files: the journal, in a thread of its own.
+
+The event loop hands a commit over and goes on; the thread writes, syncs when asked to, and hands the answer back. Both
+happen in that one thread, since even a write waits while another thread syncs the same file. What is read back comes
+by a second thread, so that consumers of old messages do not wait for the disk's syncs.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from wherry_broker.log import recovery
+from wherry_broker.log.journal import Journal, read_block, segment_name
+from wherry_broker.log.recovery import CorruptLog, Torn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from wherry_broker.core.block import Block
+    from wherry_broker.core.ledger import Commit
+    from wherry_broker.core.records import Preamble, Record
+    from wherry_broker.log.interface import Committed, Fetched
+    from wherry_broker.log.store import Store
+
+SEGMENT_BYTES = 67_108_864
+SYNC_INTERVAL_MS = 100
+RESERVE_BYTES = 67_108_864
+"""How much of the disk is kept for settles, at most; an eighth of a small disk."""
+
+
+class FileLog:
+    """A log in a directory of segments.
+
+    Args:
+        store: the directory.
+        call: runs a function in the caller's thread, soon; the one thing here that may be called from any thread.
+        failed: called in the caller's thread with what broke the log; nothing is answered after that.
+        segment_bytes: how long a segment grows before a new one begins.
+        sync_interval_ms: how long a commit that asks for no sync may wait for one.
+        reserve_bytes: how much of the disk is kept for settles.
+    """
+
+    level = "synced"
+
+    def __init__(
+        self,
+        store: Store,
+        call: Callable[[Callable[[], None]], object],
+        failed: Callable[[BaseException], None],
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        sync_interval_ms: int = SYNC_INTERVAL_MS,
+        reserve_bytes: int = RESERVE_BYTES,
+    ) -> None:
+        self.segment = self.oldest = 1
+        self.torn: Torn | None = None
+        self._store = store
+        self._call = call
+        self._failed = failed
+        self._segment_bytes = segment_bytes
+        self._sync_interval_s = sync_interval_ms / 1000
+        self._reserve_bytes = reserve_bytes
+        self._entry = 1
+        self._sizes: dict[int, int] = {}
+        self._journal: Journal | None = None
+        self._commits: queue.SimpleQueue[tuple[Commit, Committed] | None] = queue.SimpleQueue()
+        self._fetches: queue.SimpleQueue[tuple[Sequence[Block], Fetched] | None] = queue.SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._run, args=(self._write_all,), name="wherry-log-writer", daemon=True),
+            threading.Thread(target=self._run, args=(self._read_all,), name="wherry-log-reader", daemon=True),
+        ]
+        store.lock()
+
+    @property
+    def size_bytes(self) -> int:
+        """How long the log is in all."""
+        return sum(self._sizes.values()) + (self._journal.size if self._journal is not None else 0)
+
+    @property
+    def written_bytes(self) -> int:
+        """How many bytes were written since the start."""
+        return self._journal.written_bytes if self._journal is not None else 0
+
+    @property
+    def is_segment_long(self) -> bool:
+        """Whether a new segment should begin."""
+        return self._journal is not None and self._journal.size >= self._segment_bytes
+
+    # Before the start.
+
+    def replay(self, keeps_blocks: Callable[[], bool]) -> Iterator[tuple[Record, int]]:
+        """All records that matter, in order, each with its segment.
+
+        A torn tail is cut, and kept aside; `torn` tells of it.
+
+        Raises:
+            CorruptLog: the log is damaged; nothing was changed.
+        """
+        found = recovery.scan(self._store)
+        for item in recovery.read_segments(self._store, found.segments, keeps_blocks):
+            if isinstance(item, Torn):
+                self.torn = item
+            elif not isinstance(item, CorruptLog):
+                self._entry = item.prefix.number + 1
+                for record in item.records:
+                    yield record, item.segment
+        if self.torn is not None:
+            recovery.cut(self._store, self.torn)
+        for name in (*found.forgotten, *found.unfinished):
+            self._store.remove(name)
+        if found.segments:
+            self._sizes = {number: self._store.size(segment_name(number)) for number in found.segments}
+            self.oldest, self.segment = found.segments[0], found.segments[-1] + 1
+
+    def start(self, preamble: Preamble) -> None:
+        """Begins a new segment, which opens with `preamble`."""
+        self._journal = Journal(self._store, self.segment, self._entry, self.oldest)
+        self._journal.roll(preamble)
+        for thread in self._threads:
+            thread.start()
+
+    # In the caller's thread.
+
+    def commit(self, commit: Commit, done: Committed) -> None:
+        """Makes a commit durable, and calls `done` once it is."""
+        self._commits.put((commit, done))
+
+    def fetch(self, blocks: Sequence[Block], done: Fetched) -> None:
+        """Reads the bytes of blocks back, and calls `done` with them."""
+        self._fetches.put((blocks, done))
+
+    def room_bytes(self) -> int | None:
+        """How many bytes it can take before publishes have to be refused."""
+        free, total = self._store.free_bytes()
+        return free - min(self._reserve_bytes, total // 8)
+
+    def close(self) -> None:
+        """Makes everything durable and ends the threads."""
+        for jobs in (self._commits, self._fetches):
+            jobs.put(None)
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        self._store.unlock()
+
+    # In the threads.
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 (whatever it is, the log is broken, and the broker must end)
+            self._call(partial(self._failed, error))
+
+    def _write_all(self) -> None:
+        journal = self._journal
+        assert journal is not None
+        unsynced_since: float | None = None
+        while True:
+            try:
+                wait_s = None
+                if unsynced_since is not None:
+                    wait_s = max(0.0, unsynced_since + self._sync_interval_s - time.monotonic())
+                job = self._commits.get(timeout=wait_s)
+            except queue.Empty:
+                journal.sync()
+                unsynced_since = None
+                continue
+            if job is None:
+                journal.close()
+                return
+            commit, done = job
+            self._write(journal, commit, done)
+            if journal.is_synced:
+                unsynced_since = None
+            elif unsynced_since is None:
+                unsynced_since = time.monotonic()
+
+    def _write(self, journal: Journal, commit: Commit, done: Committed) -> None:
+        places = journal.append(commit.records) if commit.records else []
+        if commit.sync:
+            journal.sync()
+        if commit.preamble is not None:
+            self._sizes[journal.segment] = journal.size
+            journal.roll(commit.preamble)
+        self._call(partial(done, places))
+        if commit.oldest > journal.oldest:
+            # After the answer: nobody waits for old files to go.
+            for segment in range(journal.oldest, commit.oldest):
+                self._sizes.pop(segment, None)
+            journal.forget(commit.oldest)
+
+    def _read_all(self) -> None:
+        while (job := self._fetches.get()) is not None:
+            blocks, done = job
+            self._call(partial(done, [self._read(block) for block in blocks]))
+
+    def _read(self, block: Block) -> bytes | None:
+        assert block.place is not None
+        segment = block.place[0]
+        try:
+            return read_block(self._store, block)
+        except FileNotFoundError:
+            if self._journal is not None and segment < self._journal.oldest:
+                return None  # it was moved, or settled, while this waited
+            raise

@@ -1,0 +1,148 @@
+"""The journal: entries into segments, in order. Every call does its work before it returns.
+
+A segment is made whole before it gets its name: head and preamble are written and synced under a temporary name, then
+renamed, then the directory is synced. Before that, the segment before it is synced; so only the last segment can have
+an unfinished tail. Segments go from the oldest on: first an entry that says so is synced, then files are removed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from crc32c import crc32c
+
+from wherry_broker.log.codec import encode_entry, segment_head
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wherry_broker.core.block import Block
+    from wherry_broker.core.records import Preamble, Record
+    from wherry_broker.log.store import File, Store
+
+Place = tuple[int, int]
+"""(segment, offset in bytes): where a block lies."""
+
+
+def segment_name(segment: int) -> str:
+    """The name of a segment's file."""
+    return f"{segment:016d}.log"
+
+
+def segment_number(name: str) -> int | None:
+    """The number of the segment of that file name; None when it is no segment's."""
+    stem, dot, suffix = name.partition(".")
+    return int(stem) if dot and suffix == "log" and len(stem) == 16 and stem.isdigit() else None  # noqa: PLR2004
+
+
+class Journal:
+    """The writing end of a log.
+
+    Args:
+        store: where the segments are.
+        segment: the number of the segment to begin with; it does not exist yet.
+        entry: the number of the first entry to write.
+        oldest: the number of the oldest segment that still matters.
+
+    Attributes:
+        segment: the number of the segment that is being written.
+        entry: the number of the next entry.
+        synced: the number of the newest entry that is known to be on the disk.
+        oldest: the number of the oldest segment that still matters.
+        written_bytes: how many bytes were written in all, for the write amplification.
+    """
+
+    def __init__(self, store: Store, segment: int, entry: int, oldest: int) -> None:
+        self._store = store
+        self._file: File | None = None
+        self.segment = segment - 1
+        self.entry = entry
+        self.synced = entry - 1
+        self.oldest = oldest
+        self.written_bytes = 0
+
+    @property
+    def size(self) -> int:
+        """The length of the segment that is being written, in bytes."""
+        return self._file.size if self._file is not None else 0
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether all entries are on the disk."""
+        return self.synced == self.entry - 1
+
+    def append(self, new: Sequence[Record]) -> list[tuple[Block, Place]]:
+        """Writes one entry.
+
+        Returns:
+            The blocks in it, with where each lies now.
+        """
+        assert self._file is not None
+        return self._write(self._file, new)
+
+    def sync(self) -> None:
+        """Returns once all entries are on the disk."""
+        if self._file is not None and not self.is_synced:
+            self._file.sync()
+            self.synced = self.entry - 1
+
+    def roll(self, preamble: Preamble) -> None:
+        """Ends the segment and begins the next one, which opens with the preamble."""
+        self.sync()
+        if self._file is not None:
+            self._file.close()
+        self.segment += 1
+        name = segment_name(self.segment)
+        self._file = self._store.create(name + ".tmp")
+        head = segment_head(self.segment)
+        self._file.append([head])
+        self.written_bytes += len(head)
+        self._write(self._file, (preamble,))
+        self._file.sync()
+        self._store.rename(name + ".tmp", name)
+        self._store.sync_names()
+        self.synced = self.entry - 1
+
+    def forget(self, oldest: int) -> None:
+        """Forgets the segments before `oldest`: nothing in them is alive."""
+        if oldest <= self.oldest:
+            return
+        old, self.oldest = self.oldest, oldest
+        # First it is on the disk that they do not matter, then they go: those that a power cut brings back are known.
+        self.append(())
+        self.sync()
+        for segment in range(old, oldest):
+            self._store.remove(segment_name(segment))
+        self._store.sync_names()
+
+    def close(self) -> None:
+        """Syncs and closes the file."""
+        self.sync()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write(self, file: File, new: Sequence[Record]) -> list[tuple[Block, Place]]:
+        start = file.size
+        encoded = encode_entry(self.segment, self.entry, self.synced, self.oldest, new, self._load)
+        file.append(encoded.pieces)
+        self.entry += 1
+        self.written_bytes += encoded.size
+        return [(block, (self.segment, start + offset)) for block, offset in encoded.blocks]
+
+    def _load(self, block: Block) -> bytes:
+        return read_block(self._store, block)
+
+
+def read_block(store: Store, block: Block) -> bytes:
+    """The bytes of a block that is not in memory, checked.
+
+    Raises:
+        OSError: they cannot be read, or are not what was written.
+    """
+    assert block.place is not None
+    segment, offset = block.place
+    data = store.read(segment_name(segment), offset, block.size)
+    if len(data) != block.size or crc32c(data) != block.checksum:
+        raise OSError(f"the block at offset {offset} of {segment_name(segment)} is damaged")
+    return data

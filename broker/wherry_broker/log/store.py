@@ -1,0 +1,196 @@
+"""What a log asks of a file system, and the real one.
+
+The interface is narrow so that tests can put another disk in its place: one that loses, tears, reorders and refuses.
+Rules that are easy to forget stand here once: a write is repeated until all of it is written; a new, renamed or
+removed file is only safe once its directory is synced.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+LOCK_NAME = "lock"
+IOV_MAX = 1024
+JOIN_BYTES_MAX = 65_536
+
+
+class LogLocked(Exception):
+    """Another process works on the log."""
+
+
+class File(Protocol):
+    """A file that is being appended to."""
+
+    size: int
+
+    def append(self, pieces: Sequence[bytes]) -> None:
+        """Writes all the pieces at the end."""
+
+    def sync(self) -> None:
+        """Returns once all that was appended is on the disk."""
+
+    def close(self) -> None:
+        """Closes it; syncs nothing."""
+
+
+class Store(Protocol):
+    """A directory of files."""
+
+    def lock(self) -> None:
+        """Makes sure that no other process works on this directory."""
+
+    def unlock(self) -> None:
+        """Lets another process work on this directory."""
+
+    def names(self) -> list[str]:
+        """The names of all files."""
+
+    def size(self, name: str) -> int:
+        """A file's length, in bytes."""
+
+    def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        """`size` bytes of a file from `offset` on; to its end when not given."""
+
+    def create(self, name: str) -> File:
+        """A new, empty file; an old one of that name is gone."""
+
+    def truncate(self, name: str, size: int) -> None:
+        """Cuts a file, and returns once that is on the disk."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Gives a file another name; safe after `sync_names`."""
+
+    def remove(self, name: str) -> None:
+        """Removes a file; safe after `sync_names`."""
+
+    def sync_names(self) -> None:
+        """Returns once all that was created, renamed or removed is on the disk."""
+
+    def free_bytes(self) -> tuple[int, int]:
+        """How many bytes can still be written, and how many the whole file system has."""
+
+
+class DiskFile:
+    """A real file, open for appending."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self.size = 0
+
+    def append(self, pieces: Sequence[bytes]) -> None:
+        """Writes all the pieces at the end; raises OSError when not all could be written."""
+        total = sum(map(len, pieces))
+        if total <= JOIN_BYTES_MAX:
+            self._write_all(b"".join(pieces))
+        else:
+            for start in range(0, len(pieces), IOV_MAX):
+                self._write_vector(pieces[start : start + IOV_MAX])
+        self.size += total
+
+    def _write_vector(self, pieces: Sequence[bytes]) -> None:
+        written = os.writev(self._descriptor, pieces)
+        for piece in pieces:
+            if written < len(piece):
+                self._write_all(memoryview(piece)[max(written, 0) :])
+            written -= len(piece)
+
+    def _write_all(self, data: bytes | memoryview) -> None:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+
+    def sync(self) -> None:
+        """fdatasync: it also writes the file's length."""
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Closes it."""
+        os.close(self._descriptor)
+
+
+class DiskStore:
+    """A real directory; made when it is not there."""
+
+    def __init__(self, path: Path) -> None:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = path
+        self._lock = -1
+
+    def lock(self) -> None:
+        """Makes sure that no other process works on this directory; holds until the process ends.
+
+        Raises:
+            LogLocked: another one does.
+        """
+        self._lock = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
+            os.close(self._lock)
+            raise LogLocked(f"{self.path} is in use by process {owner or 'unknown'}") from error
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def unlock(self) -> None:
+        """Lets another process work on this directory."""
+        os.close(self._lock)
+
+    def names(self) -> list[str]:
+        """The names of all files."""
+        return sorted(entry.name for entry in os.scandir(self.path) if entry.is_file(follow_symlinks=False))
+
+    def size(self, name: str) -> int:
+        """A file's length, in bytes."""
+        return (self.path / name).stat().st_size
+
+    def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        """`size` bytes of a file from `offset` on; to its end when not given."""
+        with (self.path / name).open("rb", buffering=0) as file:
+            wanted = os.fstat(file.fileno()).st_size - offset if size is None else size
+            chunks = []
+            while wanted > 0 and (chunk := os.pread(file.fileno(), wanted, offset)):
+                chunks.append(chunk)
+                offset += len(chunk)
+                wanted -= len(chunk)
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def create(self, name: str) -> File:
+        """A new, empty file; an old one of that name is gone."""
+        return DiskFile(self.path / name)
+
+    def truncate(self, name: str, size: int) -> None:
+        """Cuts a file, and returns once that is on the disk."""
+        descriptor = os.open(self.path / name, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, size)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rename(self, old: str, new: str) -> None:
+        """Gives a file another name; safe after `sync_names`."""
+        (self.path / old).rename(self.path / new)
+
+    def remove(self, name: str) -> None:
+        """Removes a file; safe after `sync_names`."""
+        (self.path / name).unlink()
+
+    def sync_names(self) -> None:
+        """Syncs the directory: without it, a rename or an unlink may be undone by a power cut."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def free_bytes(self) -> tuple[int, int]:
+        """How many bytes can still be written, and how many the whole file system has."""
+        stats = os.statvfs(self.path)
+        return stats.f_bavail * stats.f_frsize, stats.f_blocks * stats.f_frsize

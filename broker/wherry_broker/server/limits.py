@@ -1,0 +1,33 @@
+"""Every limit of the server, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from wherry.wire.framing import FRAME_BYTES_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one connection, and all of them together, may take.
+
+    Attributes:
+        connections_max: how many connections are open at a time; a further one is told so and closed.
+        frame_bytes_max: the longest frame taken once HELLO has been accepted.
+        login_ms: how long a client has for its HELLO.
+        heartbeat_ms: the longest heartbeat interval; a connection silent for two intervals is closed.
+        write_high_bytes: how much may wait to be written to a client before nothing more is delivered to it, and
+            nothing more is read from it.
+        write_low_bytes: at how much left of that it goes on.
+        write_deadline_ms: how long a client may take nothing of what waits before its connection is aborted.
+        uncommitted_bytes_max: how much may wait to be made durable before nothing more is read from anyone.
+    """
+
+    connections_max: int = 10_000
+    frame_bytes_max: int = FRAME_BYTES_MAX
+    login_ms: int = 5_000
+    heartbeat_ms: int = 30_000
+    write_high_bytes: int = 262_144
+    write_low_bytes: int = 65_536
+    write_deadline_ms: int = 10_000
+    uncommitted_bytes_max: int = 67_108_864

@@ -1,0 +1,188 @@
+"""The pump: everything pending in, one commit, effects out, again. Group commit falls out of it with no timer.
+
+A turn runs once for all that came in since the last one: what is ready is leased, the records that have gathered
+become one commit if none is in flight, and what may be said is said. A commit that ends asks for the next turn. One
+timer of the event loop stands for everything in the core that waits for a moment.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from wherry.model import commands
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+
+    from wherry_broker.core.batch import Batch
+    from wherry_broker.core.effects import Say
+    from wherry_broker.core.ledger import Commit, Places
+    from wherry_broker.core.shard import Shard
+    from wherry_broker.log.interface import Log
+    from wherry_broker.server.clock import Clock
+
+
+class Client(Protocol):
+    """A connection, as the pump sees it."""
+
+    def say(self, says: list[Say]) -> None:
+        """Sends what the core has to say."""
+
+    def room_bytes(self) -> int:
+        """How many bytes may be delivered now."""
+
+    def hold_reading(self, *, hold: bool) -> None:
+        """Stops or starts reading, for the sake of all."""
+
+
+class Pump:
+    """Moves commands into the shard, records into the log, and effects to the clients.
+
+    Args:
+        shard: the core.
+        log: where its records go.
+        clock: what time it is.
+        loop: the event loop.
+        uncommitted_bytes_max: how much may wait for a commit before nothing more is read.
+    """
+
+    def __init__(
+        self, shard: Shard, log: Log, clock: Clock, loop: asyncio.AbstractEventLoop, uncommitted_bytes_max: int
+    ) -> None:
+        self.shard = shard
+        self._log = log
+        self._clock = clock
+        self._loop = loop
+        self._uncommitted_bytes_max = uncommitted_bytes_max
+        self._clients: dict[int, Client] = {}
+        self._awake = False
+        self._committing = False
+        self._uncommitted_bytes = 0
+        self._holding = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
+        self._drained: Callable[[], None] | None = None
+
+    def attach(self, client: Client) -> int:
+        """A client comes; returns the number of its session."""
+        number = self.shard.attach(client.room_bytes())
+        self._clients[number] = client
+        client.hold_reading(hold=self._holding)
+        return number
+
+    def detach(self, number: int) -> None:
+        """A client has gone."""
+        del self._clients[number]
+        self.shard.detach(number, self._clock.now_ms())
+        self.wake()
+
+    def submit(self, number: int, given: list[commands.Request | commands.Credit]) -> None:
+        """Takes the commands of a client."""
+        now_ms = self._clock.now_ms()
+        self.shard.submit_all(number, given, now_ms)
+        self._uncommitted_bytes += sum([len(each.block) for each in given if type(each) is commands.Publish])
+        if self._uncommitted_bytes > self._uncommitted_bytes_max and self._committing:
+            self._hold_reading(hold=True)
+        self.wake()
+
+    def make_room(self, number: int) -> None:
+        """A client can take more."""
+        self.shard.make_room(number, self._clients[number].room_bytes())
+        self.wake()
+
+    def drain(self, text: str, drained: Callable[[], None]) -> None:
+        """Begins to shut down; calls `drained` once no lease is left and all that was said is durable."""
+        self._drained = drained
+        self.shard.drain(text)
+        self.wake()
+
+    def wake(self) -> None:
+        """Asks for a turn, after everything that has come in already."""
+        if not self._awake:
+            self._awake = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._awake = False
+        now_ms = self._clock.now_ms()
+        self.shard.tick(now_ms)
+        self.shard.dispatch(now_ms)
+        self._fetch()
+        self._commit()
+        self._send()
+        self._set_timer(now_ms)
+        if self.shard.has_work:
+            self.wake()
+        if self._drained is not None and not self._committing and not self.shard.leased:
+            drained, self._drained = self._drained, None
+            drained()
+
+    def _commit(self) -> None:
+        if self._committing:
+            return
+        commit = self.shard.take_batch(roll=self._log.is_segment_long, log_bytes=self._log.size_bytes)
+        if commit is None:
+            return
+        self._committing = True
+        self._uncommitted_bytes = 0
+        self._log.commit(commit, partial(self._committed, commit))
+
+    def _committed(self, commit: Commit, places: Places) -> None:
+        self._committing = False
+        self.shard.committed(commit.mark, places)
+        self.shard.ledger.stored(commit.records)
+        self._measure_room()
+        if self._holding:
+            self._hold_reading(hold=False)
+        self.wake()
+
+    def _measure_room(self) -> None:
+        """Tells the core how much the log can take; what has gathered since is not in the log yet."""
+        room_bytes = self._log.room_bytes()
+        homes = self.shard.state.homes
+        homes.room_bytes = None if room_bytes is None else room_bytes - self._uncommitted_bytes
+
+    def _fetch(self) -> None:
+        wanted = self.shard.ledger.pager.take_wanted()
+        if wanted:
+            self._log.fetch([batch.block for batch in wanted], partial(self._fetched, wanted))
+
+    def _fetched(self, wanted: list[Batch], datas: Sequence[bytes | None]) -> None:
+        self.shard.fetched(wanted, datas, self._clock.now_ms())
+        self.wake()
+
+    def _send(self) -> None:
+        says: dict[int, list[Say]] = {}
+        for number, say in self.shard.take_effects():
+            says.setdefault(number, []).append(say)
+        for number, mine in says.items():
+            client = self._clients.get(number)
+            if client is not None:
+                client.say(mine)
+                self.shard.make_room(number, client.room_bytes())
+
+    def _hold_reading(self, *, hold: bool) -> None:
+        if hold != self._holding:
+            self._holding = hold
+            for client in self._clients.values():
+                client.hold_reading(hold=hold)
+
+    def _set_timer(self, now_ms: int) -> None:
+        deadline_ms = self.shard.next_deadline_ms()
+        if deadline_ms is None or (self._timer is not None and self._timer_ms <= deadline_ms):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ms = deadline_ms
+        self._timer = self._loop.call_later(max(0, deadline_ms - now_ms) / 1000, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.wake()
+
+    def close(self) -> None:
+        """Stops the timer."""
+        if self._timer is not None:
+            self._timer.cancel()

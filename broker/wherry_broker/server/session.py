@@ -1,0 +1,242 @@
+"""A session: the broker's half of one conversation. Pure: frames and effects in, commands and bytes out.
+
+Law: everything that depends on what was said before lives here; the connection around it only moves bytes. After a
+violation of the protocol the session says GOODBYE, is `closing`, and takes nothing more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, get_args
+
+from wherry.model import commands, replies
+from wherry.model.fields import HEADER_BYTES_MAX
+from wherry.wire import codec
+from wherry.wire.framing import FIRST_FRAME_BYTES_MAX, PREFIX_BYTES, Frame, FrameReader
+from wherry_broker.core.effects import Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from wherry_broker.core.effects import Say
+    from wherry_broker.server.limits import Limits
+
+DELIVER_SPANS_MAX = 128
+DELIVER_MESSAGES_MAX = 4_096
+DELIVER_BYTES_MAX = 1_048_576
+DELIVER_KEY_CHARACTERS_MAX = 8_192
+"""Keys are part of the header, which has a limit: at four bytes a character they take half of it, lengths a quarter."""
+JOIN_BYTES_MAX = 65_536
+"""A block up to this long is joined to its frame's head: copying it is cheaper than one more buffer to write."""
+CONFIRMS_MAX = 1_024
+
+_REQUESTS = frozenset(get_args(commands.Request)) | {commands.Credit}
+
+OPENING, OPEN, CLOSING = "opening", "open", "closing"
+
+
+class Session:
+    """One conversation.
+
+    Args:
+        epoch: the log's epoch, for WELCOME.
+        server: the broker's name and version, for WELCOME.
+        accepts: whether a token lets its bearer in.
+        limits: the limits of a connection.
+        scratch: a receive buffer shared by all connections of the thread.
+
+    Attributes:
+        reader: cuts received bytes into frames.
+        phase: opening until HELLO has been accepted, then open, at last closing.
+        name: what the client calls itself.
+        reason: why the session is closing, for the log; the code of the GOODBYE and its text.
+        heartbeat_ms: the interval agreed on; 0 for none.
+    """
+
+    def __init__(
+        self, epoch: int, server: str, accepts: Callable[[str], bool], limits: Limits, scratch: memoryview | None = None
+    ) -> None:
+        self.reader = FrameReader(FIRST_FRAME_BYTES_MAX, scratch)
+        self.phase = OPENING
+        self.name = ""
+        self.reason = ("", "")
+        self.heartbeat_ms = 0
+        self._epoch = epoch
+        self._server = server
+        self._accepts = accepts
+        self._limits = limits
+        self._out: list[bytes] = []
+
+    # What comes in.
+
+    def receive(self, frames: Iterable[Frame]) -> list[commands.Request | commands.Credit]:
+        """Takes frames from the reader; afterwards, looks at the reader's failure.
+
+        Returns:
+            The commands for the core, in order.
+        """
+        result: list[commands.Request | commands.Credit] = []
+        for frame in frames:
+            if self.phase == CLOSING:
+                return result
+            command = self._take(frame)
+            if command is not None:
+                result.append(command)
+        if self.reader.failure and self.phase != CLOSING:
+            self.close("too_large" if self.reader.size_exceeded else "bad_frame", self.reader.failure)
+        return result
+
+    def _take(self, frame: Frame) -> commands.Request | commands.Credit | None:
+        try:
+            message = codec.decode(frame)
+        except codec.BadFrame as error:
+            self.close("bad_frame", str(error))
+            return None
+        except codec.BadValue as error:
+            self._refuse_value(error)
+            return None
+        if self.phase == OPENING:
+            self._open(message)
+            return None
+        if type(message) in _REQUESTS:
+            return self._unless_too_long(message)  # type: ignore[no-any-return]
+        self._answer(message)
+        return None
+
+    def _unless_too_long(self, command: Any) -> Any:
+        """The same command; none for a PUBLISH whose DELIVER, with its longer header, might not fit into a frame."""
+        if type(command) is not commands.Publish:
+            return command
+        limit = self._limits.frame_bytes_max - HEADER_BYTES_MAX - PREFIX_BYTES
+        if len(command.block) <= limit:
+            return command
+        text = f"a block of {len(command.block)} bytes is over the limit of {limit} bytes"
+        self._send(replies.Error(command.request, "too_large", text, queue=command.queue))
+        return None
+
+    def _refuse_value(self, error: codec.BadValue) -> None:
+        if self.phase == OPEN and error.request:
+            self._send(replies.Error(error.request, "invalid", str(error)))
+        else:
+            self.close("bad_frame", str(error))
+
+    def _open(self, message: Any) -> None:
+        if type(message) is not commands.Hello or message.magic != "wherry":
+            self.close("bad_frame", "the first frame must be HELLO, and its first field 'wherry'")
+        elif not message.version_min <= codec.VERSION <= message.version_max:
+            asked = f"{message.version_min} to {message.version_max}"
+            self.close("bad_frame", f"this broker speaks version {codec.VERSION}, not one of {asked}")
+        elif not self._accepts(message.token):
+            problem = "is wrong" if message.token else "is missing"
+            self.close("unauthenticated", f"this broker asks for a token, and the one in HELLO {problem}")
+        else:
+            self._welcome(message)
+
+    def _welcome(self, hello: commands.Hello) -> None:
+        self.phase = OPEN
+        self.name = hello.name
+        self.heartbeat_ms = min(filter(None, (hello.heartbeat_ms, self._limits.heartbeat_ms)), default=0)
+        self.reader.frame_bytes_max = self._limits.frame_bytes_max
+        welcome = replies.Welcome(
+            codec.VERSION, self._epoch, self.heartbeat_ms, self._limits.frame_bytes_max, self._server
+        )
+        self._send(welcome)
+
+    def _answer(self, message: Any) -> None:
+        """Answers what does not concern the core."""
+        kind = type(message)
+        if kind is commands.Ping:
+            self._send(replies.Pong(message.nonce))
+        elif kind is commands.Goodbye:
+            self.phase, self.reason = CLOSING, (message.code, message.text)
+        elif kind is not replies.Pong:
+            self.close("bad_frame", f"{kind.__name__.upper()} is not for a client to say now")
+
+    def close(self, code: str, text: str) -> None:
+        """Says GOODBYE and takes nothing more."""
+        if self.phase != CLOSING:
+            self._send(commands.Goodbye(code, text))
+            self.phase, self.reason = CLOSING, (code, text)
+
+    # What goes out.
+
+    def say(self, says: Iterable[Say]) -> None:
+        """Takes what the core has to say, in order. Neighbours of a kind are joined into one frame."""
+        run: list[Any] = []
+        for say in says:
+            if run and type(say) is not type(run[-1]):
+                self._flush_run(run)
+                run = []
+            run.append(say)
+        if run:
+            self._flush_run(run)
+
+    def data_to_send(self) -> list[bytes]:
+        """The bytes to write now, in order."""
+        out, self._out = self._out, []
+        return out
+
+    def _send(self, message: Any) -> None:
+        self._out.append(codec.encode(message))
+
+    def _flush_run(self, run: list[Any]) -> None:
+        kind = type(run[0])
+        if kind is Delivery:
+            self._deliver(run)
+        elif kind is replies.Confirm:
+            self._confirm(run)
+        elif kind is replies.Settled:
+            self._settled(run)
+        else:
+            for message in run:
+                self._send(message)
+
+    def _confirm(self, run: list[replies.Confirm]) -> None:
+        rows: dict[str, list[Any]] = {}
+        for confirm in run:
+            rows.setdefault(confirm.durability, []).extend(confirm.confirms)
+        for durability, confirms in rows.items():
+            for start in range(0, len(confirms), CONFIRMS_MAX):
+                self._send(replies.Confirm(durability, tuple(confirms[start : start + CONFIRMS_MAX])))
+
+    def _settled(self, run: list[replies.Settled]) -> None:
+        # A row with stale ranges may be long: it travels alone.
+        plain = [settled.settles[0] for settled in run if not settled.settles[0][1]]
+        for settled in run:
+            if settled.settles[0][1]:
+                self._send(settled)
+        for start in range(0, len(plain), CONFIRMS_MAX):
+            self._send(replies.Settled(tuple(plain[start : start + CONFIRMS_MAX])))
+
+    def _deliver(self, run: list[Delivery]) -> None:
+        by_consumer: dict[tuple[int, int], list[Delivery]] = {}
+        for delivery in run:
+            by_consumer.setdefault((delivery.consumer, delivery.lease_ms), []).append(delivery)
+        for (consumer, lease_ms), deliveries in by_consumer.items():
+            for group in _frames_of(deliveries):
+                self._deliver_frame(consumer, lease_ms, group)
+
+    def _deliver_frame(self, consumer: int, lease_ms: int, group: list[Delivery]) -> None:
+        lengths = b"".join(delivery.lengths for delivery in group)
+        blocks = [delivery.data for delivery in group]
+        size = sum(map(len, blocks))
+        deliver = replies.Deliver(consumer, lease_ms, tuple(delivery.row for delivery in group), lengths)
+        pieces = [codec.encode_head(deliver, size), *blocks]
+        self._out += pieces if size > JOIN_BYTES_MAX else [b"".join(pieces)]
+
+
+def _frames_of(deliveries: list[Delivery]) -> Iterable[list[Delivery]]:
+    """Cuts a consumer's deliveries into groups that fit a frame; one that is too large alone was published so."""
+    group: list[Delivery] = []
+    messages = size = keys = 0
+    for delivery in deliveries:
+        count, key = delivery.row[1], len(delivery.row[6])
+        full = messages + count > DELIVER_MESSAGES_MAX or size + len(delivery.data) > DELIVER_BYTES_MAX
+        if group and (full or len(group) == DELIVER_SPANS_MAX or keys + key > DELIVER_KEY_CHARACTERS_MAX):
+            yield group
+            group, messages, size, keys = [], 0, 0, 0
+        group.append(delivery)
+        messages += count
+        size += len(delivery.data)
+        keys += key
+    if group:
+        yield group

@@ -1,0 +1,70 @@
+"""wherry: the client of a small, fast message broker for Python teams.
+
+::
+
+    import asyncio, wherry
+
+    async def main():
+        async with wherry.connect("wherry://localhost:7117") as broker:
+            queue = broker.queue("emails")
+            await queue.publish(b"hello")
+            async for message in queue.consume():
+                async with message:
+                    print(message.body)
+
+    asyncio.run(main())
+"""
+
+from wherry.aio import Broker, Consumer, Message, Queue, Settlement, connect
+from wherry.errors import (
+    AlreadySettled,
+    Busy,
+    Disconnected,
+    Draining,
+    ExistsDifferently,
+    Forbidden,
+    Internal,
+    Invalid,
+    NotFound,
+    NotOwner,
+    ProtocolError,
+    Refused,
+    RequestTimeout,
+    StaleDelivery,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    WherryError,
+)
+from wherry.model.options import QueueCounts, QueueInfo, Receipt, Retry
+
+__all__ = [
+    "AlreadySettled",
+    "Broker",
+    "Busy",
+    "Consumer",
+    "Disconnected",
+    "Draining",
+    "ExistsDifferently",
+    "Forbidden",
+    "Internal",
+    "Invalid",
+    "Message",
+    "NotFound",
+    "NotOwner",
+    "ProtocolError",
+    "Queue",
+    "QueueCounts",
+    "QueueInfo",
+    "Receipt",
+    "Refused",
+    "RequestTimeout",
+    "Retry",
+    "Settlement",
+    "StaleDelivery",
+    "TooLarge",
+    "Unauthenticated",
+    "Unavailable",
+    "WherryError",
+    "connect",
+]

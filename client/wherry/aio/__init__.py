@@ -1,0 +1,8 @@
+"""The asyncio client: a thin shell over `wherry.conversation`."""
+
+from wherry.aio.broker import Broker, connect
+from wherry.aio.consumer import Consumer
+from wherry.aio.message import Message, Settlement
+from wherry.aio.queue import Queue
+
+__all__ = ["Broker", "Consumer", "Message", "Queue", "Settlement", "connect"]

@@ -1,0 +1,171 @@
+"""Connecting, and the broker as the asyncio client offers it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+from wherry import errors
+from wherry.address import Address, parse_url
+from wherry.aio.link import Link
+from wherry.aio.queue import Queue
+from wherry.conversation import Conversation
+from wherry.model import commands, names
+from wherry.model.options import QueueCounts, wire_options
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from types import TracebackType
+
+DEFAULT_URL = "wherry://localhost:7117"
+HEARTBEAT_MS = 15_000
+
+
+class Broker:
+    """A connection to a broker; made by `connect`."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    @property
+    def status(self) -> str:
+        """`connected` or `closed`."""
+        return "connected" if self._link.is_open else "closed"
+
+    def queue(self, name: str) -> Queue:
+        """The queue of a name; nothing is asked of the broker.
+
+        Raises:
+            Invalid: no queue can have this name.
+        """
+        problem = names.queue_name_problem(name)
+        if problem:
+            raise errors.Invalid(problem)
+        return Queue(self._link, name)
+
+    async def declare(self, name: str, **options: Any) -> Queue:
+        """Creates a queue, or checks that it has these options.
+
+        Args:
+            name: the queue's name.
+            **options: max_messages, max_bytes, overflow, lease, max_attempts, retry (a `Retry`), ttl, priorities,
+                durability, dedupe_window, dead_max_messages, max_leased, paused. Durations are seconds.
+
+        Raises:
+            ExistsDifferently: the queue exists with other options; the text says which.
+            Invalid: an option is unknown or out of range.
+        """
+        queue = self.queue(name)
+        await self._link.request(partial(commands.Declare, queue=name, options=wire_options(options)))
+        return queue
+
+    async def queues(self, prefix: str = "") -> list[QueueCounts]:
+        """All queues whose name begins with `prefix`, by name, with their counts."""
+        result: list[QueueCounts] = []
+        more = True
+        while more:
+            after = result[-1].name if result else ""
+            reply = await self._link.request(partial(commands.ListQueues, prefix=prefix, after=after))
+            result += [QueueCounts(*row[:7]) for row in reply.queues]
+            more = reply.more
+        return result
+
+    async def ping(self) -> float:
+        """Asks the broker for a sign of life; returns the seconds that it took."""
+        started = time.perf_counter()
+        # A request that goes all the way through the core, and that any broker can answer.
+        await self._link.request(partial(commands.ListQueues, prefix="-"))
+        return time.perf_counter() - started
+
+    async def close(self) -> None:
+        """Hands back what was delivered and not taken, waits for what is under way, and closes the connection."""
+        link = self._link
+        try:
+            for intake in list(link.intakes.values()):
+                await intake.stop()
+            await link.settled()
+        finally:
+            await link.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class Connecting:
+    """What `connect` returns: await it for a `Broker`, or use it as an async context manager."""
+
+    def __init__(self, address: Address, token: str, name: str, timeout: float) -> None:
+        self._address = address
+        self._token = token
+        self._name = name
+        self._timeout = timeout
+        self._broker: Broker | None = None
+
+    def __await__(self) -> Generator[Any, None, Broker]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> Broker:
+        self._broker = await self._connect()
+        return self._broker
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._broker is not None:
+            await self._broker.close()
+
+    async def _connect(self) -> Broker:
+        host, port, _ = self._address
+        conversation = Conversation(self._token, self._name, HEARTBEAT_MS)
+        link = Link(conversation, self._timeout)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await loop.create_connection(lambda: link, host, port)
+                await link.wait_welcome()
+        except asyncio.CancelledError:
+            link.abort()
+            raise
+        except OSError as error:
+            link.abort()
+            if isinstance(error, TimeoutError):
+                text = f"no broker answered at {host}:{port} within {self._timeout:g} s"
+                raise errors.RequestTimeout(text, outcome_unknown=False) from error
+            raise errors.Disconnected(f"no broker could be reached at {host}:{port}: {error}") from error
+        return Broker(link)
+
+
+def connect(url: str = DEFAULT_URL, *, token: str = "", name: str = "", timeout: float = 30.0) -> Connecting:
+    """Connects to a broker.
+
+    ::
+
+        async with wherry.connect("wherry://localhost:7117") as broker:
+            await broker.queue("emails").publish(b"hello")
+
+    Args:
+        url: where the broker is, as `wherry://[user:token@]host[:port]`; the port is 7117 when not given.
+        token: what to show to the broker; goes before the URL's.
+        name: what this client calls itself in the broker's log.
+        timeout: how long connecting, and any request that does not say itself, may take, in seconds.
+
+    Returns:
+        Something to await, or to use with `async with`.
+
+    Raises:
+        ValueError: the URL is not one of a broker.
+        Disconnected: (when awaited) nothing listens there, or the connection was lost.
+        RequestTimeout: (when awaited) the broker did not answer in time.
+        Unauthenticated: (when awaited) the token is missing or wrong.
+    """
+    if timeout <= 0:
+        raise ValueError(f"a timeout is more than 0 seconds, not {timeout!r}")
+    address = parse_url(url)
+    return Connecting(address, token or address.token, name, timeout)

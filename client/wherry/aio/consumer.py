@@ -1,0 +1,337 @@
+"""Consuming: an async iterator over what the broker delivers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Self
+
+from wherry import errors
+from wherry.aio.link import SETTLE_LATENCY_S
+from wherry.aio.message import Message, Settlement
+from wherry.delivery import bodies
+from wherry.model.commands import Verb
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from types import TracebackType
+
+    from wherry.aio.link import Link
+    from wherry.conversation import Delivered
+    from wherry.delivery import BaseMessage, Delivery
+
+
+class Intake:
+    """What a consumer has been delivered: messages that nobody has taken yet, and leases that run.
+
+    Args:
+        link: the connection.
+        queue: the queue's name.
+        credit: how many messages may be here, or in the user's hands, at a time.
+        lease_ms: how long a lease is to run; 0 for the queue's own.
+    """
+
+    def __init__(self, link: Link, queue: str, credit: int, lease_ms: int) -> None:
+        self.link = link
+        self.queue = queue
+        self.buffer: deque[Message] = deque()
+        self.ended: errors.WherryError | None = None
+        self._credit = credit
+        self._lease_ms = lease_ms
+        self._number = 0
+        self._arrival: asyncio.Future[None] | None = None
+        self._leases: dict[Delivery, None] = {}  # those that are open, the one that ends first first
+        self._leased_ms = 0
+
+    @property
+    def attached(self) -> bool:
+        """Whether the broker delivers."""
+        return self._number > 0
+
+    async def attach(self) -> None:
+        """Begins to consume."""
+        self.link.check_open()
+        waiter = asyncio.get_running_loop().create_future()
+        deadline = self.link.now() + self.link.timeout
+        self._number = self.link.conversation.consume(self.queue, self._credit, self._lease_ms, waiter, deadline)
+        self.link.intakes[self._number] = self
+        self.link.wake()
+        waiter.add_done_callback(self._attach_answered)
+        await asyncio.shield(waiter)  # who is cancelled here stays attached, and may come back
+
+    def _attach_answered(self, answer: asyncio.Future[None]) -> None:
+        error = answer.exception()
+        if isinstance(error, errors.RequestTimeout):
+            self.abandon()  # the broker may have attached it, or may still
+        elif error is not None:
+            self._forget()
+            self._arrived()  # a task that waits here finds out for itself
+
+    def take(self, delivered: Delivered) -> None:
+        """Messages came."""
+        link, buffer = self.link, self.buffer
+        deadline, deadline_ms = link.now() + delivered.lease_ms / 1000, int(time.time() * 1000) + delivered.lease_ms
+        self._leased_ms = delivered.lease_ms
+        messages = bodies(delivered.lengths, delivered.block)
+        for delivery in delivered.deliveries:
+            delivery.deadline, delivery.deadline_ms = deadline, deadline_ms
+            self._leases[delivery] = None
+            for offset in range(delivery.first, delivery.first + delivery.count):
+                body, packed = next(messages)
+                buffer.append(Message(delivery, offset, body, packed, self))
+        link.watch_leases(deadline)
+        self._arrived()
+
+    def stopped(self, error: errors.WherryError) -> None:
+        """No more will come: the broker has detached the consumer, or the connection is gone."""
+        self.ended = error
+        if self.link.is_open:
+            self.release_buffer()
+        self.buffer.clear()
+        self._forget()
+        self._arrived()
+
+    def expire(self, now: float) -> float | None:
+        """Gives the credit of messages back whose lease has run out unsettled: another consumer may have them.
+
+        Returns:
+            When the next lease runs out; None when none runs.
+        """
+        over = []
+        for delivery in self._leases:
+            if delivery.deadline > now:
+                break
+            over.append(delivery)
+        for delivery in over:
+            self._finish(delivery, delivery.open)
+        return next(iter(self._leases)).deadline if self._leases else None
+
+    async def arrival(self, timeout: float | None) -> None:
+        """Returns when something is in the buffer, no more will come, or the time is over."""
+        if self._arrival is None:
+            self._arrival = asyncio.get_running_loop().create_future()
+        await asyncio.wait((self._arrival,), timeout=timeout)  # leaves it alone when one of those who wait is cancelled
+
+    def settle(self, message: BaseMessage, verb: Verb, duration_ms: int | None, text: str) -> Settlement:
+        """Settles one message."""
+        settlement = Settlement(f"{verb.name.lower()} of {message.id}")
+        self._send(message.delivery, verb, message.offset, 1, settlement, duration_ms, text)
+        self._finish(message.delivery, 1)
+        return settlement
+
+    def settle_range(
+        self, delivery: Delivery, verb: Verb, first: int, count: int, settlement: Settlement | None
+    ) -> None:
+        """Settles messages of one delivery, next to each other."""
+        self._send(delivery, verb, first, count, settlement, None, "")
+        self._finish(delivery, count)
+
+    def extend(self, message: BaseMessage, duration_ms: int | None) -> Settlement:
+        """Moves the deadline of one message's lease."""
+        duration_ms = self._leased_ms if duration_ms is None else duration_ms
+        settlement = Settlement(f"extend of {message.id}")
+        self._send(message.delivery, Verb.EXTEND, message.offset, 1, settlement, duration_ms, "")
+        # The others of its delivery run out sooner; what is late here is only their credit.
+        delivery = message.delivery
+        delivery.deadline = max(delivery.deadline, self.link.now() + duration_ms / 1000)
+        delivery.deadline_ms = max(delivery.deadline_ms, int(time.time() * 1000) + duration_ms)
+        if delivery in self._leases:
+            self._leases[delivery] = self._leases.pop(delivery)  # to the end, where those stand that end last
+        return settlement
+
+    async def detach(self) -> None:
+        """Takes no more. Once this returns, all that was ever delivered is here."""
+        if not self.attached:
+            return
+        if self.link.is_open:
+            waiter = asyncio.get_running_loop().create_future()
+            self.link.conversation.stop(self._number, waiter, self.link.now() + self.link.timeout)
+            self.link.wake()
+            with contextlib.suppress(errors.NotFound, errors.Disconnected):
+                await waiter  # else the broker has stopped it meanwhile, or is gone: nothing is left to stop
+        self._forget()
+        self._arrived()
+
+    async def stop(self) -> None:
+        """Takes no more, and hands back what nobody has taken."""
+        try:
+            await self.detach()
+        except (asyncio.CancelledError, errors.RequestTimeout):
+            self.abandon()
+            raise
+        self.release_buffer()
+
+    def abandon(self) -> None:
+        """Stops without waiting: for iterators that were dropped, and for what was cancelled. May be called again."""
+        if self.attached and self.link.is_open:
+            waiter = asyncio.get_running_loop().create_future()
+            waiter.add_done_callback(self._abandoned)
+            self.link.conversation.stop(self._number, waiter, self.link.now() + self.link.timeout)
+            self.release_buffer()
+            self.link.wake()
+
+    def _abandoned(self, answer: asyncio.Future[None]) -> None:
+        answer.exception()  # whatever it was: nobody waits for it
+        self.release_buffer()
+        self._forget()
+        self._arrived()
+
+    def release_buffer(self) -> None:
+        """Hands back what nobody has taken, unspent."""
+        while self.buffer:
+            message = self.buffer.popleft()
+            if not message.settled and self.link.is_open:
+                message.release()
+
+    def _send(
+        self,
+        delivery: Delivery,
+        verb: Verb,
+        first: int,
+        count: int,
+        settlement: Settlement | None,
+        duration_ms: int | None,
+        text: str,
+    ) -> None:
+        link = self.link
+        link.check_open()
+        link.conversation.settle(delivery, verb, first, count, settlement, link.now() + link.timeout, duration_ms, text)
+        link.wake()
+
+    def _finish(self, delivery: Delivery, count: int) -> None:
+        if delivery.open > 0:  # else its lease had run out, and its credit was given back then
+            count = min(count, delivery.open)
+            delivery.open -= count
+            if not delivery.open:
+                del self._leases[delivery]
+            self.link.conversation.finish(self._number, count)
+            self.link.wake()
+
+    def _forget(self) -> None:
+        if self._number:
+            self.link.intakes.pop(self._number, None)
+            self.link.conversation.forget(self._number)
+            self._number = 0
+
+    def _arrived(self) -> None:
+        if self._arrival is not None:
+            self._arrival.set_result(None)
+            self._arrival = None
+
+
+class Consumer:
+    """Messages of a queue, as they come.
+
+    An async iterator, which several tasks may share; it ends when `stop` was called. As a context manager it stops at
+    the end of the block. Dropping it (leaving its loop by `break`, say) stops it too. Messages that were delivered and
+    that nobody has taken are handed back unspent.
+    """
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._stopped = False
+        self._turned_at = 0.0
+
+    def __aiter__(self) -> Consumer:
+        return self
+
+    async def __anext__(self) -> Message:
+        intake = self._intake
+        now = time.monotonic()
+        if now - self._turned_at > SETTLE_LATENCY_S:
+            # A loop whose body never waits would keep the event loop from writing settles and reading messages.
+            self._turned_at = now
+            await asyncio.sleep(0)
+        while not intake.buffer:
+            if not await self._more(None):
+                raise StopAsyncIteration
+        return intake.buffer.popleft()
+
+    async def batches(self, n: int, wait: float = 0.0) -> AsyncIterator[list[Message]]:
+        """Messages in lists of at most `n`, for work in bulk.
+
+        Args:
+            n: the longest list.
+            wait: how long to wait for a list to fill once it has a message, in seconds.
+
+        Yields:
+            Lists of at least one message.
+        """
+        if n < 1:
+            raise ValueError(f"a batch has at least 1 message, not {n}")
+        while True:
+            batch = await self._batch(n, wait)
+            if not batch:
+                return
+            yield batch
+
+    async def _batch(self, n: int, wait: float) -> list[Message]:
+        buffer = self._intake.buffer
+        await asyncio.sleep(0)
+        while not buffer:
+            if not await self._more(None):
+                return []
+        until = self._intake.link.now() + wait
+        while len(buffer) < n and (left := until - self._intake.link.now()) > 0:
+            if not await self._more(left):
+                break
+        return [buffer.popleft() for _ in range(min(n, len(buffer)))]
+
+    async def _more(self, timeout: float | None) -> bool:
+        """Waits until something may have come; False when no more will.
+
+        Raises:
+            WherryError: the broker has stopped the consumer, or the connection is gone.
+        """
+        intake = self._intake
+        if self._stopped:
+            return False
+        if intake.ended is not None:
+            raise intake.ended
+        if not intake.attached:
+            await intake.attach()
+        elif not intake.buffer:
+            await intake.arrival(timeout)
+        return True
+
+    async def stop(self) -> None:
+        """Takes no more messages; the iterator ends. Messages in the user's hands stay leased."""
+        self._stopped = True
+        await self._intake.stop()
+
+    async def __aenter__(self) -> Self:
+        if not self._intake.attached:
+            await self._intake.attach()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def __del__(self) -> None:
+        if not self._stopped:
+            try:
+                asyncio.get_running_loop()
+            except RuntimeError:
+                return  # the loop is gone, and the connection with it
+            self._intake.abandon()
+
+
+def runs(messages: Sequence[Message]) -> list[tuple[Delivery, int, int]]:
+    """Messages as ranges: (delivery, first offset, count), neighbours joined."""
+    result: list[tuple[Delivery, int, int]] = []
+    delivery: Delivery | None = None
+    first = count = 0
+    for message in messages:
+        if message.delivery is delivery and message.offset == first + count:
+            count += 1
+            continue
+        if delivery is not None:
+            result.append((delivery, first, count))
+        delivery, first, count = message.delivery, message.offset, 1
+    if delivery is not None:
+        result.append((delivery, first, count))
+    return result

@@ -1,0 +1,318 @@
+"""The link: one socket under one conversation. It moves bytes, keeps deadlines, and hands answers to those who wait.
+
+Everything that is asked within one turn of the event loop leaves in one write at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from wherry import errors
+from wherry.conversation import (
+    Answered,
+    Confirmed,
+    ConsumerStopped,
+    Conversation,
+    Delivered,
+    Ended,
+    Failed,
+    Settled,
+    Welcomed,
+)
+from wherry.model.options import Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from wherry.model import commands
+
+logger = logging.getLogger("wherry")
+
+WRITE_HIGH_BYTES = 4_194_304
+WRITE_LOW_BYTES = 1_048_576
+CLOSE_S = 5.0
+"""How long a closing connection may take to send what it still has to say."""
+SETTLE_LATENCY_S = 0.005
+"""How long a settle may wait for company while the user's code does not let the event loop turn."""
+
+
+class Intake(Protocol):
+    """Where a consumer's messages go."""
+
+    def take(self, delivered: Delivered) -> None:
+        """Messages came."""
+
+    def stopped(self, error: errors.WherryError) -> None:
+        """No more will come."""
+
+    def expire(self, now: float) -> float | None:
+        """Time has passed: leases may have run out. Returns when the next one may; None when none runs."""
+
+    async def stop(self) -> None:
+        """Takes no more, and hands back what nobody has taken."""
+
+
+class Link(asyncio.BufferedProtocol):
+    """A connection to a broker.
+
+    Args:
+        conversation: what is said.
+        timeout: how long a request may take when it does not say itself, in seconds.
+
+    Attributes:
+        intakes: consumers by number.
+    """
+
+    def __init__(self, conversation: Conversation, timeout: float) -> None:
+        self.conversation = conversation
+        self.timeout = timeout
+        self.intakes: dict[int, Intake] = {}
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._welcomed: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[errors.WherryError] = self._loop.create_future()
+        self._room: asyncio.Future[None] | None = None
+        self._idle: asyncio.Future[None] | None = None
+        self._flush_soon = False
+        self._deadline: asyncio.TimerHandle | None = None
+        self._heartbeat: asyncio.TimerHandle | None = None
+        self._leases: asyncio.TimerHandle | None = None
+        self._leases_at = 0.0
+        self._heard_at = 0.0
+
+    # Called by the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is there: say HELLO."""
+        transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._transport = transport
+        transport.set_write_buffer_limits(WRITE_HIGH_BYTES, WRITE_LOW_BYTES)
+        self.flush()
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (the reader knows better)
+        """Where the event loop puts the next bytes."""
+        return self.conversation.reader.get_buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes have come."""
+        self._heard_at = self._loop.time()
+        conversation = self.conversation
+        self._tell(conversation.receive(conversation.reader.received(nbytes)))
+        self.wake()
+        if self._idle is not None and not conversation.unanswered and not self._idle.done():
+            self._idle.set_result(None)
+
+    def pause_writing(self) -> None:
+        """Much waits to be written: publishers wait."""
+        self._room = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """There is room again."""
+        if self._room is not None:
+            self._room.set_result(None)
+            self._room = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        error = errors.Disconnected(f"the connection to the broker is gone: {exc or 'it was closed'}")
+        error.__cause__ = exc
+        self._tell(self.conversation.end(error))
+        self._transport = None
+        self.resume_writing()
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+        for timer in (self._deadline, self._heartbeat, self._leases):
+            if timer is not None:
+                timer.cancel()
+        if not self._ended.done():
+            self._ended.set_result(self.conversation.ended or error)
+
+    # Called by the client's other parts.
+
+    @property
+    def is_open(self) -> bool:
+        """Whether requests can be made."""
+        return self.conversation.ended is None and self._transport is not None
+
+    def now(self) -> float:
+        """The time, in seconds of the event loop's clock."""
+        return self._loop.time()
+
+    def wait_welcome(self) -> asyncio.Future[None]:
+        """Done when the broker has accepted the connection; fails when it does not."""
+        return self._welcomed
+
+    def check_open(self) -> None:
+        """Raises what ended the conversation, if it has ended."""
+        error = self.conversation.ended
+        if error is not None:
+            raise errors.Disconnected(str(error)) from error
+
+    async def room(self) -> None:
+        """Returns when there is room for more to be written."""
+        while self._room is not None:
+            await asyncio.shield(self._room)
+
+    async def request(self, make: Callable[[int], commands.Request], timeout: float | None = None) -> Any:
+        """Makes a request and waits for its reply.
+
+        Raises:
+            WherryError: the broker refused, the connection was lost, or no answer came in time.
+        """
+        self.check_open()
+        waiter = self._loop.create_future()
+        self.conversation.request(make, waiter, self.now() + (self.timeout if timeout is None else timeout))
+        self.wake()
+        return await waiter
+
+    def watch_leases(self, at: float) -> None:
+        """Has all intakes look at their leases at the time `at`, or before."""
+        if self._leases is None or at < self._leases_at:
+            if self._leases is not None:
+                self._leases.cancel()
+            self._leases_at = at
+            self._leases = self._loop.call_at(at, self._on_leases)
+
+    async def settled(self) -> None:
+        """Returns when nothing is unanswered any more, or the time for a request is over."""
+        if self.is_open and self.conversation.unanswered:
+            self._idle = self._loop.create_future()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle, self.timeout)
+
+    def wake(self) -> None:
+        """Has what was said written at the end of this turn of the event loop."""
+        if not self._flush_soon:
+            self._flush_soon = True
+            self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._flush_soon = False
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes what was said, now."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        pieces = self.conversation.data_to_send()
+        if pieces:
+            transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        self._set_deadline()
+
+    async def close(self) -> None:
+        """Says GOODBYE and waits until the socket is closed."""
+        if self.is_open:
+            self.conversation.close()
+            self.flush()
+        if self._transport is not None:
+            self._transport.close()
+            try:
+                await asyncio.wait_for(asyncio.shield(self._ended), CLOSE_S)
+            except TimeoutError:
+                self.abort()
+                await self._ended
+
+    def abort(self) -> None:
+        """Closes the socket, whatever waits to be written."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Inside.
+
+    def _tell(self, events: list[Any]) -> None:
+        for event in events:
+            _TELL[type(event)](self, event)
+
+    def _tell_welcomed(self, event: Welcomed) -> None:
+        if not self._welcomed.done():
+            self._welcomed.set_result(None)
+        if event.welcome.heartbeat_ms:
+            self._heartbeat = self._loop.call_later(event.welcome.heartbeat_ms / 1000, self._beat)
+
+    def _tell_confirmed(self, event: Confirmed) -> None:
+        _, queue, offset, durability, duplicate = event
+        for waiter in event.waiters:
+            if not waiter.done():
+                waiter.set_result(Receipt(queue, offset, durability, duplicate))
+            offset += 1
+
+    def _tell_settled(self, event: Settled) -> None:
+        for waiter, error in event.outcomes:
+            waiter.resolve(error)
+
+    def _tell_answered(self, event: Answered) -> None:
+        if not event.waiter.done():
+            event.waiter.set_result(event.reply)
+
+    def _tell_failed(self, event: Failed) -> None:
+        for waiter in event.waiters:
+            if not waiter.done():
+                waiter.set_exception(event.error())
+
+    def _tell_delivered(self, event: Delivered) -> None:
+        intake = self.intakes.get(event.consumer)
+        if intake is not None:
+            intake.take(event)
+
+    def _tell_stopped(self, event: ConsumerStopped) -> None:
+        intake = self.intakes.pop(event.consumer, None)
+        if intake is not None:
+            intake.stopped(event.error)
+
+    def _tell_ended(self, event: Ended) -> None:
+        if not self._welcomed.done():
+            self._welcomed.set_exception(event.error)
+            self._welcomed.exception()  # told, whether anybody still waits for it or not
+        intakes, self.intakes = self.intakes, {}
+        for intake in intakes.values():
+            intake.stopped(event.error)
+        if self._transport is not None:
+            self._transport.close()
+
+    def _set_deadline(self) -> None:
+        if self._deadline is None:
+            deadline = self.conversation.next_deadline()
+            if deadline is not None:
+                self._deadline = self._loop.call_at(deadline, self._on_deadline)
+
+    def _on_deadline(self) -> None:
+        self._deadline = None
+        self._tell(self.conversation.expire(self.now()))
+        self._set_deadline()
+
+    def _on_leases(self) -> None:
+        self._leases = None
+        now = self.now()
+        next_ones = [at for intake in list(self.intakes.values()) if (at := intake.expire(now)) is not None]
+        if next_ones and self.is_open:
+            self.watch_leases(min(next_ones))
+
+    def _beat(self) -> None:
+        """Once an interval: the broker hears from us, and two intervals without hearing from it end the connection."""
+        welcome = self.conversation.welcome
+        if not self.is_open or welcome is None:
+            return
+        interval, now = welcome.heartbeat_ms / 1000, self.now()
+        if now - self._heard_at >= 2 * interval:
+            self._tell(self.conversation.end(errors.Disconnected(f"the broker was silent for {2 * interval:g} s")))
+            self.abort()
+            return
+        self.conversation.ping()
+        self.flush()
+        self._heartbeat = self._loop.call_later(interval, self._beat)
+
+
+_TELL: dict[type, Callable[[Link, Any], None]] = {
+    Welcomed: Link._tell_welcomed,  # noqa: SLF001 (the table belongs to the class)
+    Confirmed: Link._tell_confirmed,  # noqa: SLF001
+    Settled: Link._tell_settled,  # noqa: SLF001
+    Answered: Link._tell_answered,  # noqa: SLF001
+    Failed: Link._tell_failed,  # noqa: SLF001
+    Delivered: Link._tell_delivered,  # noqa: SLF001
+    ConsumerStopped: Link._tell_stopped,  # noqa: SLF001
+    Ended: Link._tell_ended,  # noqa: SLF001
+}

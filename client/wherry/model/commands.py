@@ -1,0 +1,176 @@
+"""What a client may ask for. Each class is one opcode; field order is the wire's.
+
+Numbers of a unit end in it (`delay_ms`). 0 and "" mean "none" unless a field says otherwise. `request` is chosen by
+the client, unique among its unanswered ones; exactly one reply carries it back.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from wherry.model.fields import (
+    U8,
+    U16,
+    U32,
+    U64,
+    Deliveries,
+    DurationMs,
+    Flag,
+    Lengths,
+    MomentMs,
+    Name,
+    OptionalDurationMs,
+    Options,
+    Priority,
+    QueueName,
+    Strings,
+    Text,
+)
+
+
+class Verb(IntEnum):
+    """How a SETTLE ends (or prolongs) deliveries."""
+
+    ACK = 0
+    NACK = 1
+    REJECT = 2
+    RELEASE = 3
+    EXTEND = 4
+
+
+class Hello(NamedTuple):
+    """Opens a connection; the first frame, and only the first."""
+
+    magic: Name
+    version_min: U16
+    version_max: U16
+    token: Text = ""
+    name: Name = ""
+    heartbeat_ms: U32 = 0
+
+
+class Ping(NamedTuple):
+    """Asks the other end for a PONG; either end may send it."""
+
+    nonce: U64 = 0
+
+
+class Goodbye(NamedTuple):
+    """The sender closes the connection after this frame; either end may send it."""
+
+    code: Name = ""
+    text: Text = ""
+
+
+class Publish(NamedTuple):
+    """Stores a batch of messages that share an envelope."""
+
+    request: U32
+    queue: QueueName
+    lengths: Lengths
+    priority: Priority = 0
+    key: Name = ""
+    delay_ms: DurationMs = 0
+    at_ms: MomentMs = 0
+    ttl_ms: DurationMs = 0
+    dedupe: Name = ""
+    divisible: Flag = False
+    block: bytes = b""
+
+
+class Settle(NamedTuple):
+    """Ends (or prolongs) deliveries of one queue; each range stands or falls alone."""
+
+    request: U32
+    queue: QueueName
+    verb: U8
+    epoch: U64
+    deliveries: Deliveries
+    duration_ms: OptionalDurationMs = None
+    text: Text = ""
+
+
+class Consume(NamedTuple):
+    """Attaches a consumer to a queue."""
+
+    request: U32
+    consumer: U32
+    queue: QueueName
+    credit: U64 = 0
+    lease_ms: DurationMs = 0
+
+
+class Credit(NamedTuple):
+    """Raises a consumer's credit to `total` messages since it was attached; has no reply."""
+
+    consumer: U32
+    total: U64
+
+
+class Stop(NamedTuple):
+    """Detaches a consumer; its leases stay. No DELIVER for it follows the reply."""
+
+    request: U32
+    consumer: U32
+
+
+class Declare(NamedTuple):
+    """Creates a queue, or checks that it has these options."""
+
+    request: U32
+    queue: QueueName
+    options: Options
+
+
+class Info(NamedTuple):
+    """Asks for a queue's counts, rates and options."""
+
+    request: U32
+    queue: QueueName
+
+
+class ListQueues(NamedTuple):
+    """Asks for a page of queues, by name after `after`."""
+
+    request: U32
+    prefix: Name = ""
+    after: Name = ""
+
+
+class Purge(NamedTuple):
+    """Removes all messages of a queue that are in the given states."""
+
+    request: U32
+    queue: QueueName
+    states: Strings = ("ready", "delayed")
+
+
+class Delete(NamedTuple):
+    """Removes a queue with all that it holds."""
+
+    request: U32
+    queue: QueueName
+
+
+class Pause(NamedTuple):
+    """Stops (or starts again) the deliveries of a queue; publishes and settles go on."""
+
+    request: U32
+    queue: QueueName
+    paused: Flag
+
+
+class Peek(NamedTuple):
+    """Asks for messages of one state from an offset on; never counts as a delivery."""
+
+    request: U32
+    queue: QueueName
+    state: Name = "ready"
+    first: U64 = 0
+    limit: U16 = 10
+
+
+Request = Publish | Settle | Consume | Stop | Declare | Info | ListQueues | Purge | Delete | Pause | Peek
+"""Commands that have a reply."""
+Command = Hello | Ping | Goodbye | Credit | Request

@@ -1,0 +1,187 @@
+"""What a header field may hold: one `Spec` for each type that the tables of protocol.md name.
+
+A message type declares its fields as `name: Annotated[type, Spec]`; the codec checks by the spec, and a test holds
+protocol.md's tables against it, so that a limit stands in one place only.
+
+Two failures are told apart. `Malformed` is a wrong type: the sender does not speak the protocol, and its connection is
+closed. `OutOfRange` is a value of the right type beyond its limit: that request is refused, and the connection lives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from wherry.model import names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HEADER_BYTES_MAX = 65_536
+BATCH_MESSAGES_MAX = 10_000
+ROWS_MAX = BATCH_MESSAGES_MAX // 2
+"""The most rows of a field: a SETTLED says so much when every second message of a whole batch is stale."""
+TEXT_BYTES_MAX = 1_024
+NAME_BYTES_MAX = 255
+PRIORITY_MAX = 9
+DURATION_MAX_MS = 3_153_600_000_000
+"""A hundred years."""
+SHOWN_MAX = 40
+
+
+class Malformed(Exception):
+    """A field holds a value of the wrong type."""
+
+
+class OutOfRange(Exception):
+    """A field holds a value of the right type that is over its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One field type.
+
+    Args:
+        name: the type as the tables of protocol.md write it.
+        types: the exact types that a value may have (a bool is not an int).
+        check: raises OutOfRange for a value beyond the limit, or Malformed for one whose inside has a wrong type.
+    """
+
+    name: str
+    types: tuple[type, ...]
+    check: Callable[[Any], None]
+
+
+def shown(value: object) -> str:
+    """A value for an error text, cut to a length that fits a log line."""
+    try:
+        text = repr(value)
+    except RecursionError:  # msgpack nests deeper than repr does
+        text = type(value).__name__
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}…"
+
+
+def integer(name: str, low: int, high: int) -> Spec:
+    """A whole number within [low, high]."""
+
+    def check(value: int) -> None:
+        if not low <= value <= high:
+            raise OutOfRange(f"{value} is not within {low} to {high}")
+
+    return Spec(name, (int,), check)
+
+
+def sized(name: str, kind: type, high: int, unit: str) -> Spec:
+    """Bytes or a map of at most `high` units."""
+
+    def check(value: Any) -> None:
+        if len(value) > high:
+            raise OutOfRange(f"{len(value)} {unit} are over the limit of {high}")
+
+    return Spec(name, (kind,), check)
+
+
+def text(name: str, high: int) -> Spec:
+    """Text of at most `high` bytes of UTF-8."""
+
+    def check(value: str) -> None:
+        size = len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+        if size > high:
+            raise OutOfRange(f"{size} bytes are over the limit of {high}")
+
+    return Spec(name, (str,), check)
+
+
+def optional(spec: Spec) -> Spec:
+    """The same, or nil."""
+
+    def check(value: Any) -> None:
+        if value is not None:
+            spec.check(value)
+
+    return Spec(f"{spec.name} or nil", (*spec.types, type(None)), check)
+
+
+def rows(name: str, *cells: Spec, high: int = ROWS_MAX) -> Spec:
+    """An array of at most `high` arrays, each of the given cells; further cells are ignored."""
+    width = len(cells)
+
+    def check(value: tuple[Any, ...]) -> None:
+        if len(value) > high:
+            raise OutOfRange(f"{len(value)} rows are over the limit of {high}")
+        for row in value:
+            if type(row) is not tuple or len(row) < width:
+                raise Malformed(f"{shown(row)} is not an array of {width}")
+            for cell, spec in zip(row, cells, strict=False):
+                if type(cell) not in spec.types:
+                    raise Malformed(f"{shown(cell)} is not {spec.name}")
+                spec.check(cell)
+
+    return Spec(name, (tuple,), check)
+
+
+def _unlimited(_: Any) -> None:
+    """For types whose every value is allowed."""
+
+
+def _check_lengths(value: bytes) -> None:
+    if not value or len(value) % 4:
+        raise Malformed(f"{len(value)} bytes of lengths are not one u32 for each of at least one message")
+    if len(value) > 4 * BATCH_MESSAGES_MAX:
+        raise OutOfRange(f"{len(value) // 4} messages in a batch are over the limit of {BATCH_MESSAGES_MAX}")
+
+
+def _check_queue(value: str) -> None:
+    problem = names.queue_name_problem(value)
+    if problem:
+        raise OutOfRange(problem)
+
+
+def _check_strings(value: tuple[Any, ...]) -> None:
+    if len(value) > ROWS_MAX:
+        raise OutOfRange(f"{len(value)} values are over the limit of {ROWS_MAX}")
+    if any(type(item) is not str for item in value):
+        raise Malformed(f"{shown(value)} is not an array of str")
+
+
+U8 = Annotated[int, integer("u8", 0, 0xFF)]
+U16 = Annotated[int, integer("u16", 0, 0xFFFF)]
+U32 = Annotated[int, integer("u32", 0, 0xFFFF_FFFF)]
+U64 = Annotated[int, integer("u64", 0, 0xFFFF_FFFF_FFFF_FFFF)]
+Flag = Annotated[bool, Spec("bool", (bool,), _unlimited)]
+Count = Annotated[int, integer("count", 1, BATCH_MESSAGES_MAX)]
+DurationMs = Annotated[int, integer("duration", 0, DURATION_MAX_MS)]
+OptionalDurationMs = Annotated[int | None, optional(integer("duration", 0, DURATION_MAX_MS))]
+MomentMs = Annotated[int, integer("moment", 0, 253_402_300_799_999)]
+Priority = Annotated[int, integer("priority", 0, PRIORITY_MAX)]
+QueueName = Annotated[str, Spec("queue", (str,), _check_queue)]
+Text = Annotated[str, text("text", TEXT_BYTES_MAX)]
+Name = Annotated[str, text("name", NAME_BYTES_MAX)]
+Lengths = Annotated[bytes, Spec("lengths", (bytes,), _check_lengths)]
+Binary = Annotated[bytes, sized("bin", bytes, HEADER_BYTES_MAX, "bytes")]
+Options = Annotated[dict[str, Any], sized("map", dict, 64, "entries")]
+Strings = Annotated[tuple[str, ...], Spec("array of str", (tuple,), _check_strings)]
+
+_u32, _u64, _name = U32.__metadata__[0], U64.__metadata__[0], Name.__metadata__[0]  # type: ignore[attr-defined]
+_moment, _u8, _count = MomentMs.__metadata__[0], U8.__metadata__[0], Count.__metadata__[0]  # type: ignore[attr-defined]
+_text, _flag = Text.__metadata__[0], Flag.__metadata__[0]  # type: ignore[attr-defined]
+
+Range = tuple[int, int]
+"""(first offset, count)"""
+Delivered = tuple[int, int, int]
+"""(first offset, count, attempt): neighbours of one attempt number"""
+
+Ranges = Annotated[tuple[Range, ...], rows("ranges", _u64, _count)]
+Deliveries = Annotated[tuple[Delivered, ...], rows("deliveries", _u64, _count, _u32)]
+SpanRow = tuple[int, int, int, int, int, int, str]
+"""(first offset, count, attempt, released, published_at_ms, priority, key)"""
+Spans = Annotated[tuple[SpanRow, ...], rows("spans", _u64, _count, _u32, _u32, _moment, _u8, _name)]
+ConfirmRow = tuple[int, int, bool]
+"""(request, first offset, duplicate)"""
+Confirms = Annotated[tuple[ConfirmRow, ...], rows("confirms", _u32, _u64, _flag)]
+SettledRow = tuple[int, tuple[Range, ...]]
+"""(request, the ranges that were refused as stale)"""
+SettledRows = Annotated[tuple[SettledRow, ...], rows("settles", _u32, rows("ranges", _u64, _count))]
+QueueRow = tuple[str, int, int, int, int, int, int]
+"""(name, ready, delayed, leased, dead, bytes, consumers)"""
+QueueRows = Annotated[tuple[QueueRow, ...], rows("queues", _name, _u64, _u64, _u64, _u64, _u64, _u64)]

@@ -1,0 +1,122 @@
+"""What users say of queues and get to know of them: options, receipts, counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wherry.model.names import message_id
+from wherry.model.times import Duration, to_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_DURATIONS = {"lease": "lease_ms", "ttl": "ttl_ms", "dedupe_window": "dedupe_window_ms", "result_ttl": "result_ttl_ms"}
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The back-off of a queue: exponential, with full jitter.
+
+    The delay before the attempt n + 1 is drawn evenly from 0 to `base * factor ** (n - 1)`, at most `cap`.
+
+    Args:
+        base: the first back-off, in seconds.
+        factor: what it is multiplied by from attempt to attempt.
+        cap: the longest back-off, in seconds.
+    """
+
+    base: Duration = 1
+    factor: float = 2
+    cap: Duration = 300
+
+
+def wire_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Queue options as users write them, as the wire has them: durations become milliseconds, `retry` three options."""
+    result: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name == "retry":
+            result["retry_base_ms"] = to_ms(value.base)
+            result["retry_factor"] = float(value.factor)
+            result["retry_cap_ms"] = to_ms(value.cap)
+        elif name in _DURATIONS:
+            result[_DURATIONS[name]] = to_ms(value)
+        else:
+            result[name] = value
+    return result
+
+
+class Receipt(NamedTuple):
+    """What a confirmed publish returns.
+
+    Attributes:
+        queue: the queue that took the message.
+        offset: the message's place in it.
+        durability: how safe the message is now; see the promise table.
+        duplicate: True when it had been stored before under its dedupe key; the offset is then that of the first one.
+    """
+
+    queue: str
+    offset: int
+    durability: str
+    duplicate: bool = False
+
+    @property
+    def id(self) -> str:
+        """The message's id, such as `emails/42`."""
+        return message_id(self.queue, self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueInfo:
+    """The state of a queue at one moment.
+
+    Attributes:
+        name: its name.
+        ready: how many messages wait for a consumer.
+        delayed: how many wait for their time.
+        leased: how many are in a consumer's hands.
+        dead: how many are given up.
+        bytes: the bytes of all of these.
+        consumers: how many consumers are attached.
+        published: how many messages were published since the broker started.
+        removed: how many left since then, by cause (settled, expired, dropped, purged).
+        publish_rate: messages published a second, lately.
+        settle_rate: messages acknowledged a second, lately.
+        oldest_age: the age of the oldest message held, in seconds.
+        options: option names to values, as on the wire.
+    """
+
+    name: str
+    ready: int
+    delayed: int
+    leased: int
+    dead: int
+    bytes: int
+    consumers: int
+    published: int
+    removed: dict[str, int]
+    publish_rate: float
+    settle_rate: float
+    oldest_age: float
+    options: dict[str, Any]
+
+    @classmethod
+    def from_wire(cls, info: Mapping[str, Any]) -> QueueInfo:
+        """What INFO tells; fields that a newer broker adds are left out."""
+        known = {name: info[name] for name in cls.__slots__ if name in info}
+        return cls(**known, oldest_age=info["oldest_age_ms"] / 1000)
+
+
+class QueueCounts(NamedTuple):
+    """One row of a list of queues."""
+
+    name: str
+    ready: int
+    delayed: int
+    leased: int
+    dead: int
+    bytes: int
+    consumers: int

@@ -1,0 +1,125 @@
+"""What a broker may say: replies, which carry a request's number, and pushes, which do not.
+
+Each class is one opcode; field order is the wire's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from wherry.model.fields import (
+    U16,
+    U32,
+    U64,
+    Binary,
+    Confirms,
+    DurationMs,
+    Flag,
+    Lengths,
+    Name,
+    Options,
+    QueueRows,
+    SettledRows,
+    Spans,
+    Text,
+)
+
+
+class Welcome(NamedTuple):
+    """Accepts a HELLO and says what holds on this connection."""
+
+    version: U16
+    epoch: U64
+    heartbeat_ms: U32
+    frame_bytes_max: U32
+    server: Name = ""
+
+
+class Pong(NamedTuple):
+    """Answers a PING."""
+
+    nonce: U64 = 0
+
+
+class Confirm(NamedTuple):
+    """Confirms publishes, at the named durability; joined for all that became durable together."""
+
+    durability: Name
+    confirms: Confirms
+
+
+class Settled(NamedTuple):
+    """Answers SETTLEs; joined. A row names the ranges that were refused as stale, if any."""
+
+    settles: SettledRows
+
+
+class Done(NamedTuple):
+    """Answers a request that returns no more than a number."""
+
+    request: U32
+    total: U64 = 0
+
+
+class QueueInfo(NamedTuple):
+    """Answers INFO and DECLARE."""
+
+    request: U32
+    info: Options
+    created: Flag = False
+
+
+class Queues(NamedTuple):
+    """Answers LISTQUEUES: a page of queues by name, and whether more follow."""
+
+    request: U32
+    queues: QueueRows
+    more: Flag = False
+
+
+class Peeked(NamedTuple):
+    """Answers PEEK."""
+
+    request: U32
+    spans: Spans
+    lengths: Binary = b""
+    block: bytes = b""
+
+
+class Deliver(NamedTuple):
+    """Leases messages to a consumer."""
+
+    consumer: U32
+    lease_ms: DurationMs
+    spans: Spans
+    lengths: Lengths
+    block: bytes = b""
+
+
+class Stopped(NamedTuple):
+    """A consumer was detached by the broker."""
+
+    consumer: U32
+    code: Name = ""
+    text: Text = ""
+
+
+class Error(NamedTuple):
+    """Refuses a request."""
+
+    request: U32
+    code: Name
+    text: Text = ""
+    retryable: Flag = False
+    retry_after_ms: DurationMs = 0
+    queue: Name = ""
+    bound: Name = ""
+    first: U64 = 0
+    accepted: U32 = 0
+    durability: Name = ""
+
+
+Reply = Done | QueueInfo | Queues | Peeked | Error
+"""Answers to one request; Confirm and Settled answer many at once."""
+Push = Deliver | Stopped
+Spoken = Welcome | Pong | Confirm | Settled | Reply | Push

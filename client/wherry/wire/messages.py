@@ -1,0 +1,84 @@
+"""What a message is made of: a msgpack map of headers, then the body. protocol.md, section 5.
+
+The broker never looks inside; only clients do. A message without headers is one byte (an empty map) and its body.
+"""
+
+from __future__ import annotations
+
+import struct
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+NO_HEADERS = b"\x80"
+HEADERS_MAX = 64
+
+
+def pack_headers(headers: Mapping[str, Any] | None) -> bytes:
+    """The bytes of a message's headers.
+
+    Args:
+        headers: names to values that msgpack can hold (str, int, float, bool, bytes, None, lists and maps of them).
+
+    Raises:
+        ValueError: there are more than HEADERS_MAX headers, or an int has more than 64 bits.
+        TypeError: a name is not a str, or a value cannot be held by msgpack.
+    """
+    if not headers:
+        return NO_HEADERS
+    if len(headers) > HEADERS_MAX:
+        raise ValueError(f"{len(headers)} headers are over the limit of {HEADERS_MAX}")
+    for name in headers:
+        if not isinstance(name, str):
+            raise TypeError(f"a header's name is a str, not {name!r}")
+    try:
+        packed: bytes = msgpack.packb(dict(headers))
+    except OverflowError as error:
+        raise ValueError("a header holds an int of more than 64 bits") from error
+    return packed
+
+
+def unpack_message(message: bytes) -> tuple[dict[str, Any], bytes]:
+    """The headers and the body of one message.
+
+    Raises:
+        ValueError: the message does not begin with a msgpack map of headers.
+    """
+    if message[:1] == NO_HEADERS:
+        return {}, message[1:]
+    unpacker = msgpack.Unpacker(max_buffer_size=len(message), max_ext_len=0)
+    unpacker.feed(message)
+    try:
+        headers = unpacker.unpack()
+    except (msgpack.UnpackException, ValueError) as error:
+        raise ValueError(f"a message of {len(message)} bytes does not begin with its headers") from error
+    if not isinstance(headers, dict):
+        raise ValueError(f"a message of {len(message)} bytes does not begin with a map of headers")  # noqa: TRY004
+    return headers, message[unpacker.tell() :]
+
+
+def pack_lengths(messages: Sequence[bytes]) -> bytes:
+    """The lengths of a batch's messages in bytes, a u32 for each."""
+    return pack_sizes([len(message) for message in messages])
+
+
+def pack_sizes(sizes: Sequence[int]) -> bytes:
+    """The same, when the lengths are known."""
+    return struct.pack(f">{len(sizes)}I", *sizes)
+
+
+def unpack_lengths(lengths: bytes) -> tuple[int, ...]:
+    """The lengths of a batch's messages, in bytes each."""
+    return struct.unpack(f">{len(lengths) // 4}I", lengths)
+
+
+def split_block(lengths: bytes, block: bytes) -> Iterator[bytes]:
+    """The messages of a block, in order."""
+    start = 0
+    for stop in accumulate(unpack_lengths(lengths)):
+        yield block[start:stop]
+        start = stop

@@ -1,0 +1,363 @@
+"""What queues do, said as plainly as possible: a list of messages, one dict each, looked through from end to end.
+
+Written from the tables of the design and the docstrings of the commands, and not from the core, which it is held
+against. It knows no spans, indexes, lanes, heaps or records. Where the core is free to choose (which consumer, how many
+at once, which of the messages that died in the same moment makes room), `deliver` and `drop_dead` take its choice and
+check that it was allowed.
+"""
+
+from __future__ import annotations
+
+import operator
+from itertools import accumulate
+
+STATES = ("ready", "delayed", "leased", "dead")
+WAITING = ("ready", "delayed")
+
+
+def bodies_of(lengths, data):
+    """The messages of a block."""
+    sizes = [int.from_bytes(lengths[at : at + 4], "big") for at in range(0, len(lengths), 4)]
+    ends = list(accumulate(sizes))
+    assert (ends[-1] if ends else 0) == len(data)
+    return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+
+
+class Queue:
+    """One queue.
+
+    Attributes:
+        messages: those that it holds, by offset.
+        dedupe: key to (first offset, when it is forgotten).
+    """
+
+    def __init__(self, name, options, first):
+        self.name = name
+        self.options = options
+        self.next_offset = first
+        self.messages = []
+        self.dedupe = {}
+        self.published = 0
+        self.removed = {}
+
+    def where(self, *states):
+        return [each for each in self.messages if each["state"] in states]
+
+    def at(self, offset):
+        return next((each for each in self.messages if each["offset"] == offset), None)
+
+    def count(self, state):
+        return len(self.where(state))
+
+    def size(self, *states):
+        return sum(len(each["body"]) for each in self.where(*(states or STATES)))
+
+    def remove(self, message, cause):
+        self.messages.remove(message)
+        self.removed[cause] = self.removed.get(cause, 0) + 1
+
+    def fits(self, bodies, without=()):
+        held = [each for each in self.messages if each not in without]
+        size = sum(len(each["body"]) for each in held) + sum(map(len, bodies))
+        return len(held) + len(bodies) <= self.options["max_messages"] and size <= self.options["max_bytes"]
+
+    # Publish.
+
+    def publish(self, bodies, command, now):
+        """What is answered: ("confirm", first, duplicate) or ("error", code, bound, first, accepted)."""
+        options = self.options
+        first, until = self.dedupe.get(command.dedupe, (0, 0))
+        if command.dedupe and until > now:
+            return ("confirm", first, True)
+        ready_at = max(command.at_ms, now + command.delay_ms)
+        ttls = [each for each in (command.ttl_ms, options["ttl_ms"]) if each]
+        expires_at = now + min(ttls) if ttls else 0
+        if command.priority >= options["priorities"] or (expires_at and now < ready_at >= expires_at):
+            return ("error", "invalid", "", 0, 0)
+        divisible = command.divisible and not command.dedupe
+        self.make_room(bodies)
+        bound = self.never_fits(bodies[:1] if divisible else bodies)
+        if bound:
+            return ("error", "too_large", bound, 0, 0)
+        taken = bodies if self.fits(bodies) else []
+        while divisible and len(taken) < len(bodies) and self.fits(bodies[: len(taken) + 1]):
+            taken = bodies[: len(taken) + 1]
+        first = self.next_offset
+        self.store(taken, command, now, ready_at, expires_at)
+        if taken == bodies:
+            if command.dedupe:
+                self.dedupe[command.dedupe] = (first, now + options["dedupe_window_ms"])
+            return ("confirm", first, False)
+        over = len(self.messages) + (1 if divisible else len(bodies)) > options["max_messages"]
+        return ("error", "busy", "max_messages" if over else "max_bytes", first if taken else 0, len(taken))
+
+    def never_fits(self, bodies):
+        if len(bodies) > self.options["max_messages"]:
+            return "max_messages"
+        return "max_bytes" if sum(map(len, bodies)) > self.options["max_bytes"] else ""
+
+    def make_room(self, bodies):
+        if self.options["overflow"] != "drop_oldest":
+            return
+        ready = self.where("ready")
+        for count in range(len(ready) + 1):
+            if self.fits(bodies, ready[:count]):
+                for message in ready[:count]:
+                    self.remove(message, "dropped")
+                return
+
+    def store(self, bodies, command, now, ready_at, expires_at):
+        for body in bodies:
+            self.messages.append(
+                {
+                    "offset": self.next_offset,
+                    "body": body,
+                    "priority": command.priority,
+                    "key": command.key,
+                    "published_at": now,
+                    "expires_at": expires_at,
+                    "state": "delayed" if ready_at > now else "ready",
+                    "due": ready_at if ready_at > now else 0,
+                    "attempt": 0,
+                    "released": 0,
+                    "failure": None,
+                    "died_at": 0,
+                    "holder": None,
+                }
+            )
+            self.next_offset += 1
+        self.published += len(bodies)
+
+    # Deliver and settle.
+
+    def turn(self):
+        """The ready messages in the order in which they are to be delivered."""
+        return sorted(self.where("ready"), key=lambda each: (-each["priority"], each["offset"]))
+
+    def may_lease(self):
+        """How many more may be leased."""
+        limit = self.options["max_leased"]
+        return limit - self.count("leased") if limit else len(self.messages)
+
+    def settle(self, verb, command, epoch, now, jitter):
+        """Does what is asked for what is really leased under the named attempt; returns the stale rest as ranges."""
+        stale = []
+        for first, count, attempt in command.deliveries:
+            run = 0
+            for offset in range(first, first + count):
+                message = self.at(offset)
+                leased = message is not None and message["state"] == "leased"
+                if leased and message["attempt"] + 1 == attempt and command.epoch == epoch:
+                    self.settle_one(message, verb, command, now, jitter)
+                    run = 0
+                elif run:
+                    run += 1
+                    stale[-1] = (stale[-1][0], run)
+                else:
+                    run = 1
+                    stale.append((offset, 1))
+        return tuple(stale)
+
+    def settle_one(self, message, verb, command, now, jitter):
+        if verb == "extend":
+            message["due"] = now + (command.duration_ms or message["own_lease"] or self.options["lease_ms"])
+        elif verb == "ack":
+            self.remove(message, "settled")
+        elif verb == "reject":
+            self.die(message, ("rejected", command.text, now), now)
+        elif verb == "release":
+            self.end(message, "released", "", now, 0)
+        else:
+            options = self.options
+            spent = message["attempt"] + 1 - message["released"]
+            longest = min(options["retry_cap_ms"], options["retry_base_ms"] * options["retry_factor"] ** (spent - 1))
+            delay = int(jitter * int(longest)) if command.duration_ms is None else command.duration_ms
+            self.end(message, "failed", command.text, now, delay)
+
+    def end(self, message, cause, text, now, delay):
+        """A delivery ended, and not well."""
+        spent = message["attempt"] + 1 - message["released"]
+        if cause != "released" and spent >= self.options["max_attempts"]:
+            self.die(message, ("attempts", text or f"attempt {spent} was {cause}", now), now)
+        elif message["expires_at"] and message["expires_at"] <= now:
+            self.remove(message, "expired")
+        else:
+            message["attempt"] += 1
+            message["holder"] = None
+            message["due"] = now + delay if delay else 0
+            message["state"] = "delayed" if delay else "ready"
+            if cause == "released":
+                message["released"] += 1
+            else:
+                message["failure"] = (cause, text, now)
+
+    def die(self, message, failure, now):
+        message.update(state="dead", failure=failure, died_at=now, due=0, holder=None)
+        message["attempt"] += 1
+
+    def drop_dead(self, kept_by_core):
+        """Drops the oldest dead beyond the bound; `kept_by_core` tells messages apart that died in one moment."""
+        dead = sorted(self.where("dead"), key=lambda each: (each["died_at"], each["offset"] in kept_by_core))
+        for message in dead[: max(0, len(dead) - self.options["dead_max_messages"])]:
+            self.remove(message, "dropped")
+
+    # Time.
+
+    def next_moment(self, since):
+        """When something changes by itself, or may."""
+        due = [each["due"] for each in self.where("delayed", "leased")]
+        return min(due + [each["expires_at"] for each in self.messages if each["expires_at"] > since], default=None)
+
+    def tick(self, since, now):
+        """Everything that falls due until `now`, moment by moment."""
+        moment = self.next_moment(since)
+        while moment is not None and moment <= now:
+            for message in self.where("leased"):
+                if message["due"] <= moment:
+                    self.end(message, "lost", "", now, 0)
+            for message in self.where(*WAITING):
+                if message["expires_at"] and message["expires_at"] <= moment:
+                    self.remove(message, "expired")
+                elif message["state"] == "delayed" and message["due"] <= moment:
+                    message.update(state="ready", due=0)
+            since = moment
+            moment = self.next_moment(since)
+
+    # Reading.
+
+    def info(self, consumers, now):
+        oldest = min((each["published_at"] for each in self.messages), default=now)
+        return {
+            "name": self.name,
+            **{state: self.count(state) for state in STATES},
+            "bytes": self.size(),
+            "consumers": consumers,
+            "next_offset": self.next_offset,
+            "published": self.published,
+            "removed": self.removed,
+            "oldest_age_ms": now - oldest,
+            "options": self.options,
+        }
+
+    def row(self, consumers):
+        return (self.name, *(self.count(state) for state in STATES), self.size(), consumers)
+
+
+def seen(message, *, delivered=False):
+    """What a delivery or a peek shows of a message: its attempt counts the delivery that runs."""
+    shown = operator.itemgetter("offset", "released", "published_at", "priority", "key", "body")(message)
+    return (message["attempt"] + (delivered or message["state"] == "leased"), *shown)
+
+
+def expanded(rows, lengths, data):
+    """The same of rows and a block that came from the core, message by message."""
+    bodies = iter(bodies_of(lengths, data))
+    result = [
+        (attempt, offset, released, published_at, priority, key, next(bodies))
+        for first, count, attempt, released, published_at, priority, key in rows
+        for offset in range(first, first + count)
+    ]
+    assert next(bodies, None) is None
+    return result
+
+
+class Consumer:
+    """One consumer; `credit` is what it may still be delivered."""
+
+    def __init__(self, queue, credit, lease_ms):
+        self.queue = queue
+        self.granted = credit
+        self.delivered = 0
+        self.lease_ms = lease_ms
+
+    @property
+    def credit(self):
+        return self.granted - self.delivered
+
+
+class Model:
+    """All queues, and who is attached to them."""
+
+    def __init__(self, epoch, now, span_bytes_max):
+        self.epoch = epoch
+        self.now = now
+        self.span_bytes_max = span_bytes_max
+        self.queues = {}
+        self.next_first = 1
+        self.rooms = {}
+        self.consumers = {}
+
+    def declare(self, name, options):
+        self.queues[name] = Queue(name, options, self.next_first)
+
+    def delete(self, name):
+        """Returns how many messages went, and the consumers that were stopped."""
+        queue = self.queues.pop(name)
+        self.next_first = max(self.next_first, queue.next_offset)
+        stopped = [key for key, consumer in self.consumers.items() if consumer.queue is queue]
+        for key in stopped:
+            del self.consumers[key]
+        return len(queue.messages), stopped
+
+    def consumers_of(self, queue):
+        return [key for key, consumer in self.consumers.items() if consumer.queue is queue]
+
+    def tick(self, now):
+        for queue in self.queues.values():
+            queue.tick(self.now, now)
+        self.now = now
+
+    def next_moment(self):
+        moments = (queue.next_moment(self.now) for queue in self.queues.values())
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def detach(self, session):
+        del self.rooms[session]
+        self.consumers = {key: each for key, each in self.consumers.items() if key[0] != session}
+        for queue in self.queues.values():
+            for message in queue.where("leased"):
+                if message["holder"][0] == session:
+                    queue.end(message, "lost", "", self.now, 0)
+
+    def deliver(self, session, number, lease_ms, messages):
+        """The core has leased `messages` (as `expanded` gives them) to a consumer: was it right to?"""
+        consumer = self.consumers[session, number]
+        queue = consumer.queue
+        due = queue.turn()[: len(messages)]
+        assert [seen(each, delivered=True) for each in due] == messages, "not the messages whose turn it is"
+        assert not queue.options["paused"]
+        assert 0 < len(messages) <= consumer.credit, "credit is overspent"
+        assert len(messages) <= queue.may_lease(), "too many leases"
+        assert lease_ms == (consumer.lease_ms or queue.options["lease_ms"])
+        size = sum(len(each["body"]) for each in due)
+        assert self.rooms[session] > 0
+        assert len(due) == 1 or size <= max(self.rooms[session], self.span_bytes_max)
+        self.rooms[session] -= size
+        consumer.delivered += len(due)
+        for message in due:
+            assert not message["expires_at"] or message["expires_at"] > self.now
+            message.update(
+                state="leased", due=self.now + lease_ms, holder=(session, number), own_lease=consumer.lease_ms
+            )
+
+    def idle(self):
+        """The consumers that could be delivered something now; after a dispatch there are none."""
+        return [
+            (session, number)
+            for (session, number), consumer in self.consumers.items()
+            if consumer.credit > 0
+            and self.rooms[session] > 0
+            and not consumer.queue.options["paused"]
+            and consumer.queue.where("ready")
+            and consumer.queue.may_lease() > 0
+        ]
+
+    def restart(self, epoch):
+        """The process was started anew: nobody is attached, and what was leased is ready or has expired meanwhile."""
+        self.epoch = epoch
+        self.rooms, self.consumers = {}, {}
+        for queue in self.queues.values():
+            for message in queue.where("leased"):
+                message.update(state="ready", due=0, holder=None)
+                if message["expires_at"] and message["expires_at"] <= self.now:
+                    queue.remove(message, "expired")

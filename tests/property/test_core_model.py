@@ -1,0 +1,626 @@
+"""The core against the model: random commands, random time, random commits; everything is compared after every step.
+
+WHERRY_STEPS is the number of steps in all (by default as many as about twenty seconds allow); since some examples end
+early, about one in six is not made. The long run, of more than 100,000 steps, is
+
+    WHERRY_STEPS=150000 pytest tests/property/test_core_model.py
+
+A failure prints the shortest list of steps found that fails, and a `@reproduce_failure` line that replays it.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from model import Consumer, Model, bodies_of, expanded, seen
+
+from wherry.model import commands, replies
+from wherry_broker.core import decide, index, lane, records, shard, timers
+from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, READY, STATE_NAMES
+from wherry_broker.core.effects import Delivery
+from wherry_broker.core.options import QueueOptions
+from wherry_broker.core.outbox import Outbox
+from wherry_broker.core.shard import Shard
+
+STEPS = int(os.environ.get("WHERRY_STEPS", "50000"))
+STEPS_PER_EXAMPLE = 60
+SPAN_BYTES_MAX = 8
+NAMES = st.sampled_from(["a", "b"])
+VERBS = {"ack": 0, "nack": 1, "reject": 2, "release": 3, "extend": 4}
+# The default bounds are so large that nothing would ever meet them.
+DEFAULTS = QueueOptions(
+    max_messages=16,
+    max_bytes=48,
+    lease_ms=40,
+    max_attempts=2,
+    retry_base_ms=20,
+    retry_cap_ms=30,
+    durability="synced",
+)
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "max_messages": st.sampled_from([2, 9, 20, 40]),
+        "max_bytes": st.sampled_from([5, 30, 60, 200]),
+        "overflow": st.sampled_from(["busy", "drop_oldest"]),
+        "lease_ms": st.sampled_from([10, 25, 1000]),
+        "max_attempts": st.integers(1, 4),
+        "retry_base_ms": st.sampled_from([0, 1, 10]),
+        "retry_factor": st.sampled_from([1.0, 2.5]),
+        "retry_cap_ms": st.sampled_from([0, 15, 1000]),
+        "ttl_ms": st.sampled_from([0, 0, 20, 200]),
+        "priorities": st.sampled_from([1, 3, 10]),
+        "dedupe_window_ms": st.sampled_from([0, 30, 1000]),
+        "dead_max_messages": st.sampled_from([0, 1, 4]),
+        "max_leased": st.sampled_from([0, 2, 5]),
+        "paused": st.sampled_from([False] * 7 + [True]),
+    },
+)
+RARELY = st.sampled_from([False] * 4 + [True])
+BODIES = st.lists(st.integers(0, 6), min_size=1, max_size=8)
+
+
+class Spy(Outbox):
+    """An outbox that keeps a list of what was said since somebody looked."""
+
+    def __init__(self):
+        super().__init__()
+        self.said = []
+
+    def hold(self, effect, mark):
+        self.said.append(effect)
+        super().hold(effect, mark)
+
+
+def durable_state(state, now):
+    """All that a restart has to keep, message by message; what is leased counts as ready, or expired if it is late."""
+    result = {"next_first": state.next_first, "next_number": state.next_number}
+    for queue in state.queues.values():
+        removed, messages = dict(queue.removed), {}
+        for span in queue.spans():
+            envelope = span.batch.envelope
+            late = span.state in (READY, LEASED) and envelope.expires_at_ms and envelope.expires_at_ms <= now
+            for offset in range(span.low, span.high):
+                if late:
+                    removed["expired"] = removed.get("expired", 0) + 1
+                    continue
+                state_name = STATE_NAMES[READY if span.state == LEASED else span.state]
+                due_ms = span.due_ms if span.state == DELAYED else 0
+                at = offset - span.batch.first
+                body = span.batch.block.cut(at, at + 1)
+                messages[offset] = (state_name, span.attempt, span.released, span.failure, due_ms, envelope, body)
+        dedupe = {key: value for key, value in queue.dedupe.items() if value[1] > now}
+        dead = [offset for span in queue.dead() for offset in range(span.low, span.high)]
+        result[queue.name] = (queue.number, queue.next_offset, queue.options, dedupe, dead, removed, messages)
+    return result
+
+
+def restored(log, epoch, now):
+    fresh = Shard(epoch, lambda: 0.5, DEFAULTS)
+    for record in log:
+        fresh.restore(record)
+    fresh.restored(now)
+    return fresh
+
+
+class CoreMachine(RuleBasedStateMachine):
+    """Drives a shard and the model with the same commands.
+
+    Attributes:
+        log: every record so far.
+        taken: how many of them were taken out as batches; the rest waits.
+        marks: for each queue's name, the commit that the newest record of a queue of that name is in.
+        held: what was said and is not out yet: (effect, the commit that it must wait for), in order.
+        in_flight: the mark of the commit that is under way; 0 when none is.
+        delivered: all deliveries ever made, as (queue, first, count, attempt, epoch).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.patches = pytest.MonkeyPatch()
+        # Small, so that the sweeps and the cutting of spans happen within the few messages of an example.
+        for module, name in ((index, "HOLES_MIN"), (lane, "GARBAGE_MIN"), (timers, "GARBAGE_MIN")):
+            self.patches.setattr(module, name, 2)
+        self.patches.setattr(shard, "SPAN_BYTES_MAX", SPAN_BYTES_MAX)
+        self.jitter = 0.5
+        self.now = 1_000_000
+        self.model = Model(1, self.now, SPAN_BYTES_MAX)
+        self.begin(Shard(1, lambda: self.jitter, DEFAULTS))
+        self.log = []
+        self.taken = 0
+        self.batches = [0]
+        self.request = 0
+        self.delivered = []
+        self.sessions = []
+
+    def begin(self, new):
+        self.shard = new
+        self.spy = self.shard.ledger._outbox = Spy()
+        self.marks = {}
+        self.held = []
+        self.in_flight = self.committed = 0
+        self.sessions = []
+
+    # What every step does.
+
+    def submit(self, session, kind, *fields, **more):
+        """Submits a command; returns it and its reply, once the deliveries that came along are checked."""
+        self.request += 1
+        command = kind(self.request, *fields, **more)
+        self.advance(0)
+        self.shard.submit(session, command, self.now)
+        return command, *self.settle_step(getattr(command, "queue", None))
+
+    def settle_step(self, name=None):
+        """Takes note of records and effects that came; returns the replies among these."""
+        self.take_note_of_records()
+        said, self.spy.said = self.spy.said, []
+        others = []
+        for effect in said:
+            if isinstance(effect.say, Delivery):
+                self.take_delivery(effect)
+            else:
+                self.held.append((effect, self.marks.get(name, 0)))
+                others.append(effect)
+        return [effect.say for effect in others]
+
+    def take_note_of_records(self):
+        for record in self.shard.ledger._records[len(self.log) - self.taken :]:
+            self.log.append(record)
+            if isinstance(record, records.Declared):
+                self.names = {**getattr(self, "names", {}), record.queue: record.name}
+            self.marks[self.names[record.queue]] = self.spy.gathering
+        for queue in self.model.queues.values():
+            core = self.shard.state.names.get(queue.name)
+            if core is not None:
+                queue.drop_dead({offset for span in core.dead() for offset in range(span.low, span.high)})
+
+    def take_delivery(self, effect):
+        say = effect.say
+        queue = self.model.consumers[effect.session, say.consumer].queue
+        self.model.deliver(effect.session, say.consumer, say.lease_ms, expanded((say.row,), say.lengths, say.data))
+        self.delivered.append((queue.name, *say.row[:3], self.model.epoch))
+        self.held.append((effect, self.marks.get(queue.name, 0)))
+
+    def advance(self, ms):
+        self.now += ms
+        self.shard.tick(self.now)
+        self.model.tick(self.now)
+        assert self.settle_step() == []
+
+    def model_queue(self, name):
+        if name not in self.model.queues:
+            self.model.declare(name, DEFAULTS.as_map())
+        return self.model.queues[name]
+
+    def refused(self, reply, code):
+        assert isinstance(reply, replies.Error), reply
+        assert (reply.request, reply.code) == (self.request, code), reply
+
+    # Sessions and time.
+
+    @initialize(options=st.tuples(OPTIONS, OPTIONS), credit=st.sampled_from([0, 3, 100]), eager=st.integers(0, 3))
+    def start(self, options, credit, eager):
+        self.eager = bool(eager)
+        self.attach(10_000)
+        for number, name in enumerate("ab"):
+            self.declare(0, name, options[number])
+            self.store(0, name, [1, 2, 1, 2])
+            self.consume(0, 1 + number, name, credit, 0)
+
+    @rule(room=st.sampled_from([1, 6, 20, 10_000]))
+    def attach(self, room):
+        number = self.shard.attach(room)
+        assert number not in self.model.rooms
+        self.model.rooms[number] = room
+        self.sessions.append(number)
+
+    @precondition(lambda self: len(self.sessions) > 1)
+    @rule(which=st.integers(0, 9), really=RARELY)
+    def detach(self, which, really):
+        if not really:
+            return
+        session = self.sessions.pop(which % len(self.sessions))
+        self.advance(0)
+        self.shard.detach(session, self.now)
+        self.model.detach(session)
+        assert self.settle_step() == []
+
+    @rule(which=st.integers(0, 9), room=st.sampled_from([0, 6, 20, 10_000, 10_000]))
+    def make_room(self, which, room):
+        session = self.session(which)
+        self.shard.make_room(session, room)
+        self.model.rooms[session] = room
+        self.pump()
+
+    def session(self, which):
+        return self.sessions[which % len(self.sessions)]
+
+    @rule(ms=st.sampled_from([1, 1, 3, 3, 9, 10, 11, 20, 40, 150]))
+    def wait(self, ms):
+        self.advance(ms)
+        self.pump()
+
+    @rule(early=st.sampled_from([0, 1]))
+    def wait_for_deadline(self, early):
+        moment = self.shard.next_deadline_ms()
+        if moment is not None:
+            self.advance(max(0, moment - early - self.now))
+
+    def pump(self):
+        """What follows a command in the broker; in one example of four it has to be a step of its own."""
+        if self.eager:
+            self.dispatch()
+
+    @rule()
+    def dispatch(self):
+        self.advance(0)
+        self.shard.dispatch(self.now)
+        assert self.settle_step() == []
+        assert self.model.idle() == [], "could be delivered something"
+
+    # Commands.
+
+    @rule(
+        which=st.integers(0, 9),
+        name=NAMES,
+        sizes=BODIES,
+        priority=st.sampled_from([0, 0, 0, 1, 2, 3]),
+        delay_ms=st.sampled_from([0, 0, 0, 1, 10, 30]),
+        at=st.sampled_from([None, None, -5, 0, 15]),
+        ttl_ms=st.sampled_from([0, 0, 0, 1, 12, 40]),
+        dedupe=st.sampled_from(["", "", "k", "l"]),
+        divisible=st.booleans(),
+        sound=st.sampled_from([True] * 15 + [False]),
+    )
+    def publish(self, which, name, sizes, at, **fields):
+        self.store(which, name, sizes, at_ms=0 if at is None else self.now + at, key=fields["dedupe"], **fields)
+        self.pump()
+
+    def store(self, which, name, sizes, *, sound=True, **fields):
+        lengths = b"".join(size.to_bytes(4, "big") for size in sizes)
+        block = b"".join(bytes([65 + (self.request + number) % 26]) * size for number, size in enumerate(sizes))
+        fields["block"] = block if sound else block + b"!"
+        command, reply = self.submit(self.session(which), commands.Publish, name, lengths, **fields)
+        queue = self.model_queue(name)
+        if not sound and isinstance(reply, replies.Error):
+            self.refused(reply, "invalid")
+            return
+        expected = queue.publish(bodies_of(lengths, block), command, self.now)
+        if expected[0] == "confirm":
+            assert reply == replies.Confirm("synced", ((self.request, *expected[1:]),))
+            assert sound or expected[2]
+            return
+        self.refused(reply, expected[1])
+        assert (reply.bound, reply.first, reply.accepted) == expected[2:]
+        assert reply.retryable == (reply.code == "busy")
+        if reply.code == "busy":
+            assert decide.RETRY_AFTER_FLOOR_MS <= reply.retry_after_ms <= decide.RETRY_AFTER_CEILING_MS
+
+    publish_more, publish_yet_more = publish, publish  # more names, more weight
+
+    @precondition(lambda self: self.delivered)
+    @rule(
+        which=st.integers(0, 9),
+        newest=st.integers(0, 6),
+        verb=st.sampled_from([*VERBS, "ack", "nack"]),
+        cut=st.sampled_from([(0, 0), (0, 0), (0, 1), (1, 0), (1, 1), (2, 1), (-1, -1)]),
+        wrong=st.sampled_from([(0, 0)] * 8 + [(1, 0), (-1, 0), (0, 1), (0, -1)]),
+        duration_ms=st.sampled_from([None, None, 0, 10, 30]),
+        text=st.sampled_from(["", "boom"]),
+        jitter=st.sampled_from([0.0, 0.5, 0.99]),
+        two=st.booleans(),
+        old=RARELY,
+    )
+    def settle(self, which, newest, verb, cut, wrong, duration_ms, text, jitter, two, old):
+        known = self.delivered if old else [each for each in self.delivered if self.is_live(*each)] or self.delivered
+        name, _, _, _, epoch = known[-1 - newest % len(known)]
+        same = [each for each in known if each[0] == name and each[4] == epoch][-1 - newest :]
+        deliveries, used = [], set()
+        for _, first, count, attempt, _ in same[: 2 if two else 1]:
+            low, high = max(1, first + cut[0]), first + count - cut[1]
+            if low < high and used.isdisjoint(range(low, high)):
+                used.update(range(low, high))
+                deliveries.append((low, high - low, max(0, attempt + wrong[0])))
+        self.jitter = jitter
+        command, reply = self.submit(
+            self.session(which),
+            commands.Settle,
+            name,
+            VERBS[verb],
+            epoch + wrong[1],
+            tuple(deliveries),
+            duration_ms,
+            text,
+        )
+        if name not in self.model.queues:
+            self.refused(reply, "not_found")
+            return
+        if verb == "extend" and duration_ms == 0:
+            self.refused(reply, "invalid")
+            return
+        stale = self.model.queues[name].settle(verb, command, self.model.epoch, self.now, jitter)
+        self.take_note_of_records()
+        assert reply == replies.Settled(((self.request, stale),))
+        self.pump()
+
+    def is_live(self, name, first, count, attempt, epoch):
+        queue = self.model.queues.get(name)
+        messages = [queue.at(offset) for offset in range(first, first + count)] if queue else []
+        return epoch == self.model.epoch and any(
+            message and message["state"] == "leased" and message["attempt"] + 1 == attempt for message in messages
+        )
+
+    settle_more, settle_yet_more, settle_still_more = settle, settle, settle
+
+    @rule(
+        which=st.integers(0, 9),
+        number=st.integers(1, 5),
+        name=NAMES,
+        credit=st.integers(0, 12),
+        lease_ms=st.sampled_from([0, 0, 10, 30, 500]),
+    )
+    def consume(self, which, number, name, credit, lease_ms):
+        session = self.session(which)
+        taken = (session, number) in self.model.consumers
+        if not taken:
+            from_model = self.model_consumer(session, number, name, credit, lease_ms)
+        _, reply = self.submit(session, commands.Consume, number, name, credit, lease_ms)
+        if taken:
+            self.refused(reply, "invalid")
+        else:
+            assert reply == replies.Done(self.request)
+            assert from_model not in self.model.idle()
+
+    def model_consumer(self, session, number, name, credit, lease_ms):
+        self.advance(0)
+        self.model.consumers[session, number] = Consumer(self.model_queue(name), credit, lease_ms)
+        return session, number
+
+    @rule(which=st.integers(0, 9), number=st.integers(1, 5), more=st.integers(-2, 20))
+    def credit(self, which, number, more):
+        session = self.session(which)
+        consumer = self.model.consumers.get((session, number))
+        total = max(0, (consumer.granted if consumer else 0) + more)
+        self.advance(0)
+        self.shard.submit(session, commands.Credit(number, total), self.now)
+        if consumer:
+            consumer.granted = max(consumer.granted, total)
+        assert self.settle_step() == []
+        self.pump()
+
+    @rule(which=st.integers(0, 9), number=st.integers(1, 5))
+    def stop(self, which, number):
+        session = self.session(which)
+        consumer = self.model.consumers.pop((session, number), None)
+        _, reply = self.submit(session, commands.Stop, number)
+        if consumer is None:
+            self.refused(reply, "not_found")
+        else:
+            assert reply == replies.Done(self.request, consumer.delivered)
+
+    @rule(which=st.integers(0, 9), name=NAMES, options=st.one_of(st.just({}), OPTIONS))
+    def declare(self, which, name, options):
+        exists = name in self.model.queues
+        if not exists:
+            self.model.declare(name, DEFAULTS.changed(options).as_map())
+        queue = self.model.queues[name]
+        _, reply = self.submit(self.session(which), commands.Declare, name, options)
+        if any(queue.options[key] != value for key, value in options.items()):
+            self.refused(reply, "exists_differently")
+        else:
+            assert (reply.request, reply.created) == (self.request, not exists)
+            self.check_info(queue, reply.info)
+
+    @rule(which=st.integers(0, 9), name=NAMES)
+    def info(self, which, name):
+        _, reply = self.submit(self.session(which), commands.Info, name)
+        if name in self.model.queues:
+            self.check_info(self.model.queues[name], reply.info)
+        else:
+            self.refused(reply, "not_found")
+
+    def check_info(self, queue, info):
+        expected = queue.info(len(self.model.consumers_of(queue)), self.now)
+        assert {key: value for key, value in info.items() if not key.endswith("_rate")} == expected
+
+    @rule(which=st.integers(0, 9))
+    def list_queues(self, which):
+        _, reply = self.submit(self.session(which), commands.ListQueues)
+        self.held[-1] = (self.held[-1][0], max(self.marks.values(), default=0))
+        queues = sorted(self.model.queues.values(), key=lambda each: each.name)
+        rows = tuple(each.row(len(self.model.consumers_of(each))) for each in queues)
+        assert reply == replies.Queues(self.request, rows, False)
+
+    @rule(which=st.integers(0, 9), name=NAMES, states=st.lists(st.sampled_from([*STATE_NAMES, "odd"]), max_size=3))
+    def purge(self, which, name, states):
+        _, reply = self.submit(self.session(which), commands.Purge, name, tuple(states))
+        queue = self.model.queues.get(name)
+        if queue is None:
+            self.refused(reply, "not_found")
+        elif {"leased", "odd"} & set(states):
+            self.refused(reply, "invalid")
+        else:
+            gone = queue.where(*states)
+            for message in gone:
+                queue.remove(message, "purged")
+            assert reply == replies.Done(self.request, len(gone))
+
+    @rule(which=st.integers(0, 9), name=NAMES, really=RARELY)
+    def delete(self, which, name, really):
+        if not really:
+            return
+        _, *said = self.submit(self.session(which), commands.Delete, name)
+        if name not in self.model.queues:
+            self.refused(said[0], "not_found")
+            return
+        held, stopped = self.model.delete(name)
+        assert said[-1] == replies.Done(self.request, held)
+        assert [(each.consumer, each.code) for each in said[:-1]] == [(number, "not_found") for _, number in stopped]
+
+    @rule(which=st.integers(0, 9), name=NAMES, paused=st.sampled_from([True, False, False, False]))
+    def pause(self, which, name, paused):
+        _, reply = self.submit(self.session(which), commands.Pause, name, paused)
+        if name not in self.model.queues:
+            self.refused(reply, "not_found")
+            return
+        self.model.queues[name].options["paused"] = paused
+        assert reply == replies.Done(self.request)
+        self.pump()
+
+    @rule(
+        which=st.integers(0, 9),
+        name=NAMES,
+        state=st.sampled_from([*STATE_NAMES, "odd"]),
+        first=st.integers(0, 30),
+        limit=st.integers(0, 12),
+    )
+    def peek(self, which, name, state, first, limit):
+        _, reply = self.submit(self.session(which), commands.Peek, name, state, first, limit)
+        queue = self.model.queues.get(name)
+        if queue is None or state == "odd":
+            self.refused(reply, "not_found" if queue is None else "invalid")
+            return
+        expected = [seen(each) for each in queue.where(state) if each["offset"] >= first][:limit]
+        assert expanded(reply.spans, reply.lengths, reply.block) == expected
+
+    # Commits.
+
+    @precondition(lambda self: not self.in_flight)
+    @rule()
+    def take_batch(self):
+        batch = self.shard.take_batch()
+        waiting = self.log[self.taken :]
+        assert (batch is None) == (not waiting)
+        if batch is not None:
+            assert list(batch.records) == waiting
+            self.in_flight = batch.mark
+            self.taken = len(self.log)
+            self.batches.append(self.taken)
+
+    @precondition(lambda self: self.in_flight)
+    @rule()
+    def commit(self):
+        self.shard.committed(self.in_flight)
+        self.committed, self.in_flight = self.in_flight, 0
+
+    @rule()
+    def take_effects(self):
+        out = self.shard.take_effects()
+        waits = {id(effect): mark for effect, mark in self.held}
+        assert all(waits[id(effect)] <= self.committed for effect in out), "let out before its record was durable"
+        free = {id(effect) for effect in out}
+        for session, consumer in self.consumers_among(out):
+            said = self.said_of(session, consumer, [effect for effect, _ in self.held])
+            got = self.said_of(session, consumer, out)
+            assert got == said[: len(got)], "out of order"
+        self.held = [each for each in self.held if id(each[0]) not in free]
+
+    def consumers_among(self, effects):
+        return {(each.session, each.say.consumer) for each in effects if hasattr(each.say, "consumer")}
+
+    def said_of(self, session, consumer, effects):
+        return [
+            id(each) for each in effects if each.session == session and getattr(each.say, "consumer", 0) == consumer
+        ]
+
+    def finish(self):
+        """Commits everything; nothing may be held back then."""
+        if self.in_flight:
+            self.commit()
+        self.take_batch()
+        if self.in_flight:
+            self.commit()
+        self.take_effects()
+        assert self.held == []
+
+    @rule(cut=st.integers(0, 50))
+    def replay(self, cut):
+        restored(self.log[: self.batches[-1 - cut % len(self.batches)]], 9, self.now)  # any prefix can be read
+        self.advance(0)
+        fresh = restored(self.log, 9, self.now)
+        assert durable_state(fresh.state, self.now) == durable_state(self.shard.state, self.now)
+        assert fresh.leased == 0
+
+    @rule(really=RARELY)
+    def restart(self, really):
+        if not really:
+            return
+        self.finish()
+        self.advance(0)
+        epoch = self.model.epoch + 1
+        fresh = Shard(epoch, lambda: self.jitter, DEFAULTS)
+        for record in self.log:
+            fresh.restore(record)
+        self.begin(fresh)
+        self.taken = len(self.log)
+        self.shard.restored(self.now)
+        self.model.restart(epoch)
+        self.attach(10_000)
+        assert self.settle_step() == []
+
+    # Invariants.
+
+    @invariant()
+    def queues_agree(self):
+        assert set(self.shard.state.names) == set(self.model.queues)
+        for name, queue in self.shard.state.names.items():
+            self.check_queue(queue, self.model.queues[name])
+
+    def check_queue(self, core, queue):
+        found = []
+        counts, sizes = [0, 0, 0, 0], [0, 0, 0, 0]
+        for span in core.spans():
+            assert span.low < span.high
+            assert span.state != GONE
+            assert (span.consumer is not None) == (span.state == LEASED)
+            assert span.consumer is None or span in span.consumer.spans
+            assert bool(span.timer) == (span.state in (DELAYED, LEASED))
+            counts[span.state] += len(span)
+            sizes[span.state] += span.size()
+            for offset in range(span.low, span.high):
+                due = span.due_ms if span.timer else 0
+                found.append((offset, STATE_NAMES[span.state], span.attempt, span.released, span.failure, due))
+        fields = ("offset", "state", "attempt", "released", "failure", "due")
+        assert found == [tuple(each[field] for field in fields) for each in queue.messages]
+        assert (core.counts, core.sizes) == (counts, sizes)
+        assert sizes == [queue.size(state) for state in STATE_NAMES]
+        assert core.messages_held <= core.options.max_messages
+        assert core.bytes_held <= core.options.max_bytes
+        assert counts[DEAD] <= core.options.dead_max_messages
+        assert not core.options.max_leased or counts[LEASED] <= core.options.max_leased
+        assert core.next_offset == queue.next_offset
+        assert core.removed == queue.removed
+
+    @invariant()
+    def time_agrees(self):
+        assert self.shard.next_deadline_ms() == self.model.next_moment()
+
+    @invariant()
+    def consumers_agree(self):
+        found = {
+            (number, consumer.number): (consumer.granted, consumer.delivered, session.room_bytes)
+            for number, session in self.shard._sessions.items()
+            for consumer in session.consumers.values()
+        }
+        assert found == {
+            key: (each.granted, each.delivered, self.model.rooms[key[0]]) for key, each in self.model.consumers.items()
+        }
+
+    def teardown(self):
+        self.patches.undo()
+
+
+CoreMachine.TestCase.settings = settings(
+    max_examples=max(1, STEPS // STEPS_PER_EXAMPLE),
+    stateful_step_count=STEPS_PER_EXAMPLE,
+    deadline=None,
+    report_multiple_bugs=False,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+TestCore = CoreMachine.TestCase

@@ -1,0 +1,177 @@
+"""The README tells the truth: its examples run as they stand there, its table has the real defaults, its links lead on.
+
+A fenced block is known by the word after its language, as in "```sh try".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from installing import ROOT, need_index, plain_environ, run, skip_loudly
+from wherry_broker.core.options import QueueOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+README = (ROOT / "README.md").read_text("utf-8")
+BLOCKS = {match[2]: match[3] for match in re.finditer(r"^```(\w+) (\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)}
+URL = "wherry://localhost:7117"
+"""What the examples say; here it becomes the address of a broker on a free port."""
+DEADLINE_S = 60
+
+
+class Served:
+    """A broker on a free port, and an environment in which `wherry` is the one of this checkout."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        shim = folder / "wherry"
+        shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m wherry_broker.cli "$@"\n', "utf-8")
+        shim.chmod(0o755)
+        plain = plain_environ()
+        sources = os.pathsep.join(str(ROOT / name) for name in ("client", "broker"))
+        self.environ = {**plain, "PATH": f"{folder}{os.pathsep}{plain['PATH']}", "PYTHONPATH": sources}
+        self.process = subprocess.Popen(
+            ["wherry", "serve", "--port", "0", *options],
+            env=self.environ,
+            executable=str(shim),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        ready = self.process.stdout.readline()
+        assert ready.startswith("wherry ready on 127.0.0.1:"), ready
+        self.url = f"wherry://127.0.0.1:{ready.rpartition(':')[2].strip()}"
+        self.environ["WHERRY_URL"] = self.url
+
+    def sh(self, script: str) -> str:
+        command = ["bash", "-euo", "pipefail", "-c", script]
+        done = subprocess.run(
+            command, check=False, env=self.environ, capture_output=True, text=True, timeout=DEADLINE_S
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def python(self, code: str) -> subprocess.Popen[str]:
+        assert URL in code
+        command = [sys.executable, "-W", "error", "-c", code.replace(URL, self.url)]
+        return subprocess.Popen(command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(DEADLINE_S)
+        finally:
+            self.process.kill()
+            self.process.stdout.close()
+
+
+@pytest.fixture
+def served(tmp_path):
+    broker = Served(tmp_path)
+    try:
+        yield broker
+    finally:
+        code = broker.stop()
+    assert code == 0, "the broker does not end well"
+
+
+def test_the_command_line_examples_run(served):
+    lines = served.sh(BLOCKS["try"]).splitlines()
+    assert lines[0].split()[:2] == ["greetings", "1001"]
+    assert lines[-1] == "1000"
+
+
+def test_the_python_example_runs(served):
+    process = served.python(BLOCKS["example"])
+    out, err = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, err) == (0, "")
+    assert out == "b'hello' {'kind': 'welcome'} 1\n"
+    assert served.sh("wherry queue list").split()[:5] == ["emails", "0", "0", "0", "0"]
+
+
+def test_the_worker_runs_until_it_is_interrupted(served):
+    with served.python(BLOCKS["worker"]) as process:
+        try:
+            served.sh("wherry publish emails one two")
+            lines = [process.stdout.readline() for _ in range(2)]
+        finally:
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=DEADLINE_S)
+    assert [line.split()[1] for line in lines] == ["one", "two"]
+
+
+def test_a_data_directory_keeps_what_was_confirmed(tmp_path):
+    broker = Served(tmp_path, "--data", str(tmp_path / "data"))
+    try:
+        broker.sh("wherry publish greetings hello")
+    finally:
+        broker.process.kill()
+        broker.stop()
+    again = Served(tmp_path, "--data", str(tmp_path / "data"))
+    try:
+        assert again.sh("wherry consume greetings --count 1 --wait 10") == "hello\n"
+        assert "durability\tsynced" in again.sh("wherry queue info greetings")
+    finally:
+        assert again.stop() == 0
+
+
+@pytest.mark.slow
+def test_the_serve_command_serves_from_a_bare_checkout(tmp_path_factory):
+    need_index(tmp_path_factory.mktemp("probe"))
+    checkout = tmp_path_factory.mktemp("checkout")
+    listed = run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT)
+    if listed.returncode:
+        skip_loudly(f"this is no git checkout: {listed.stderr.strip()}")
+    for name in listed.stdout.splitlines():
+        target = checkout / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, target)
+    process = subprocess.Popen(
+        ["bash", "-c", BLOCKS["serve"]],
+        cwd=checkout,
+        env=plain_environ() | {"WHERRY_PORT": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    seen = []
+    try:
+        for line in process.stdout:
+            seen.append(line)
+            if line.startswith("wherry ready on 127.0.0.1:"):
+                break
+        else:
+            pytest.fail("".join(seen[-20:]))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=DEADLINE_S)
+
+
+def test_the_options_are_those_of_the_core():
+    rows = re.findall(r"^\| `(\w+)` \| `?([^|`]+)`? \|", README.partition("## Options of a queue")[2], re.MULTILINE)
+    told = [(name, value.replace(",", "")) for name, value in rows]
+    real = QueueOptions().as_map()
+    assert told == [
+        (name, str(value).lower() if isinstance(value, bool) else str(value)) for name, value in real.items()
+    ]
+
+
+def test_the_links_lead_somewhere():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert [link for link in links if not (ROOT / link.partition("#")[0]).exists()] == []
+
+
+def test_the_readme_is_short():
+    assert README.count("\n") < 200
