@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from wherry_broker.log import recovery
 from wherry_broker.log.journal import Journal, read_block, segment_name
 from wherry_broker.log.recovery import CorruptLog, Torn
+from wherry_broker.log.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from wherry_broker.core.block import Block
-    from wherry_broker.core.ledger import Commit
+    from wherry_broker.core.ledger import Commit, Places
     from wherry_broker.core.records import Preamble, Record
     from wherry_broker.log.interface import Committed, Fetched
     from wherry_broker.log.store import Store
@@ -67,6 +68,7 @@ class FileLog:
         self._entry = 1
         self._sizes: dict[int, int] = {}
         self._journal: Journal | None = None
+        self._writer: Writer | None = None
         self._commits: queue.SimpleQueue[tuple[Commit, Committed] | None] = queue.SimpleQueue()
         self._fetches: queue.SimpleQueue[tuple[Sequence[Block], Fetched] | None] = queue.SimpleQueue()
         self._threads = [
@@ -120,6 +122,10 @@ class FileLog:
         """Begins a new segment, which opens with `preamble`."""
         self._journal = Journal(self._store, self.segment, self._entry, self.oldest)
         self._journal.roll(preamble)
+        self._writer = Writer(self._journal, self._sizes, self._sync_interval_s)
+        self._start_threads()
+
+    def _start_threads(self) -> None:
         for thread in self._threads:
             thread.start()
 
@@ -156,42 +162,26 @@ class FileLog:
             self._call(partial(self._failed, error))
 
     def _write_all(self) -> None:
-        journal = self._journal
-        assert journal is not None
-        unsynced_since: float | None = None
+        writer = self._writer
+        assert writer is not None
         while True:
+            wait_s = writer.wait_s(time.monotonic())
+            if wait_s == 0:  # before the next commit: they may come so fast that there is always one
+                writer.sync()
+                continue
             try:
-                wait_s = None
-                if unsynced_since is not None:
-                    wait_s = max(0.0, unsynced_since + self._sync_interval_s - time.monotonic())
                 job = self._commits.get(timeout=wait_s)
             except queue.Empty:
-                journal.sync()
-                unsynced_since = None
                 continue
             if job is None:
-                journal.close()
+                writer.close()
                 return
             commit, done = job
-            self._write(journal, commit, done)
-            if journal.is_synced:
-                unsynced_since = None
-            elif unsynced_since is None:
-                unsynced_since = time.monotonic()
+            for _ in writer.steps(commit, partial(self._answer, done), time.monotonic()):
+                pass
 
-    def _write(self, journal: Journal, commit: Commit, done: Committed) -> None:
-        places = journal.append(commit.records) if commit.records else []
-        if commit.sync:
-            journal.sync()
-        if commit.preamble is not None:
-            self._sizes[journal.segment] = journal.size
-            journal.roll(commit.preamble)
+    def _answer(self, done: Committed, places: Places) -> None:
         self._call(partial(done, places))
-        if commit.oldest > journal.oldest:
-            # After the answer: nobody waits for old files to go.
-            for segment in range(journal.oldest, commit.oldest):
-                self._sizes.pop(segment, None)
-            journal.forget(commit.oldest)
 
     def _read_all(self) -> None:
         while (job := self._fetches.get()) is not None:
