@@ -1,23 +1,48 @@
-# One line a target. The tools come from .venv (the test command of the README makes it), or BIN=folder/ of another one;
-# BIN= takes those on PATH.
+# One word for what people do here; `make` alone lists them. The tools come from .venv, which is made when it is missing,
+# or from BIN=FOLDER/ of another one; BIN= takes those on PATH.
 BIN ?= .venv/bin/
+VENV := $(if $(filter .venv/bin/,$(BIN)),.venv/bin/ruff)
+PYTEST := $(BIN)python -m pytest
 
-.PHONY: check test ci-long docker-test format clean
+# The figures of a release run; CONTRIBUTING.md says what they count. `make sim WHERRY_TEST_STEPS=1000` takes fewer.
+sim: export WHERRY_TEST_STEPS ?= 150000
 
-check:
+.PHONY: help venv check test ci ci-long sim bench docker-test format wheel clean
+
+help:  ## list these
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(VENV)  ## make .venv with all that development needs
+.venv/bin/ruff:
+	python3 -m venv .venv && .venv/bin/pip install -e '.[dev]'
+
+check: $(VENV)  ## ruff, mypy, import contracts
 	$(BIN)ruff check . && $(BIN)ruff format --check . && $(BIN)mypy && $(BIN)lint-imports
 
-test:
-	$(BIN)python -m pytest
+test: $(VENV)  ## the default tests; ARGS="-k consume -x" for pytest
+	$(PYTEST) $(ARGS)
 
-ci-long:
-	$(BIN)python -m pytest -m "slow or not slow"
+ci:  ## everything that a merge needs, from an empty machine
+	.ci/run
 
-docker-test:
+ci-long: $(VENV)  ## all tests, the slow ones too
+	$(PYTEST) -m "slow or not slow" $(ARGS)
+
+sim: $(VENV)  ## the core against its model, for a release: 100,000 random steps and more
+	$(PYTEST) tests/property/test_core_model.py $(ARGS)
+
+bench: $(VENV)  ## how fast it is; ARGS="--help" for more
+	$(BIN)python bench/loopback.py $(ARGS)
+
+docker-test:  ## build the image and run it; needs root, buildah and mmdebstrap
 	tests/docker/build_and_run.sh
 
-format:
+format: $(VENV)  ## let ruff mend what it can
 	$(BIN)ruff check --fix . && $(BIN)ruff format .
 
-clean:
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache && find client broker tests -name __pycache__ -prune -exec rm -rf {} +
+wheel: $(VENV)  ## the package, in dist/
+	$(BIN)pip wheel --no-deps --wheel-dir dist .
+
+clean:  ## remove what was made, but for .venv
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find client broker tests bench -name __pycache__ -prune -exec rm -rf {} +

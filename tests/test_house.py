@@ -144,6 +144,13 @@ def test_no_excuse_outlives_its_reason():
 # Names that stand in one place.
 
 
+def test_every_figure_of_the_tests_is_described():
+    scripts = [path for kind in ("*.py", "*.sh") for path in (ROOT / "tests").rglob(kind)]
+    used = {name for path in scripts for name in re.findall(r"\bWHERRY_TEST_\w+[A-Z]", path.read_text("utf-8"))}
+    told = set(re.findall(r"^\| `(WHERRY_TEST_\w+)` \|", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE))
+    assert used == told, "the table in CONTRIBUTING.md has a line for each"
+
+
 def classes(node: type) -> list[type]:
     return [node, *(each for child in node.__subclasses__() for each in classes(child))]
 

@@ -12,77 +12,29 @@ import shutil
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
 import pytest
 
 from installing import ROOT, need_index, plain_environ, run, skip_loudly
+from serving import DEADLINE_S, Served
 from wherry_broker.core.options import QueueOptions
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 README = (ROOT / "README.md").read_text("utf-8")
 BLOCKS = {match[2]: match[3] for match in re.finditer(r"^```(\w+) (\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)}
 URL = "wherry://localhost:7117"
 """What the examples say; here it becomes the address of a broker on a free port."""
-DEADLINE_S = 60
 
 
-class Served:
-    """A broker on a free port, and an environment in which `wherry` is the one of this checkout."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        shim = folder / "wherry"
-        shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m wherry_broker.cli "$@"\n', "utf-8")
-        shim.chmod(0o755)
-        plain = plain_environ()
-        sources = os.pathsep.join(str(ROOT / name) for name in ("client", "broker"))
-        self.environ = {**plain, "PATH": f"{folder}{os.pathsep}{plain['PATH']}", "PYTHONPATH": sources}
-        self.process = subprocess.Popen(
-            ["wherry", "serve", "--port", "0", *options],
-            env=self.environ,
-            executable=str(shim),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        ready = self.process.stdout.readline()
-        assert ready.startswith("wherry ready on 127.0.0.1:"), ready
-        self.url = f"wherry://127.0.0.1:{ready.rpartition(':')[2].strip()}"
-        self.environ["WHERRY_URL"] = self.url
-
-    def sh(self, script: str) -> str:
-        command = ["bash", "-euo", "pipefail", "-c", script]
-        done = subprocess.run(
-            command, check=False, env=self.environ, capture_output=True, text=True, timeout=DEADLINE_S
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def python(self, code: str) -> subprocess.Popen[str]:
-        assert URL in code
-        command = [sys.executable, "-W", "error", "-c", code.replace(URL, self.url)]
-        return subprocess.Popen(command, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(DEADLINE_S)
-        finally:
-            self.process.kill()
-            self.process.stdout.close()
+def python(served: Served, code: str) -> subprocess.Popen[str]:
+    assert URL in code
+    command = [sys.executable, "-W", "error", "-c", code.replace(URL, served.url)]
+    return subprocess.Popen(command, env=served.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
 def served(tmp_path):
-    broker = Served(tmp_path)
-    try:
+    with Served(tmp_path) as broker:
         yield broker
-    finally:
-        code = broker.stop()
-    assert code == 0, "the broker does not end well"
 
 
 def test_the_command_line_examples_run(served):
@@ -92,7 +44,7 @@ def test_the_command_line_examples_run(served):
 
 
 def test_the_python_example_runs(served):
-    process = served.python(BLOCKS["example"])
+    process = python(served, BLOCKS["example"])
     out, err = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, err) == (0, "")
     assert out == "b'hello' {'kind': 'welcome'} 1\n"
@@ -100,7 +52,7 @@ def test_the_python_example_runs(served):
 
 
 def test_the_worker_runs_until_it_is_interrupted(served):
-    with served.python(BLOCKS["worker"]) as process:
+    with python(served, BLOCKS["worker"]) as process:
         try:
             served.sh("wherry publish emails one two")
             lines = [process.stdout.readline() for _ in range(2)]
@@ -115,14 +67,10 @@ def test_a_data_directory_keeps_what_was_confirmed(tmp_path):
     try:
         broker.sh("wherry publish greetings hello")
     finally:
-        broker.process.kill()
-        broker.stop()
-    again = Served(tmp_path, "--data", str(tmp_path / "data"))
-    try:
+        broker.stop(signal.SIGKILL)
+    with Served(tmp_path, "--data", str(tmp_path / "data")) as again:
         assert again.sh("wherry consume greetings --count 1 --wait 10") == "hello\n"
         assert "durability\tsynced" in again.sh("wherry queue info greetings")
-    finally:
-        assert again.stop() == 0
 
 
 @pytest.mark.slow

@@ -1,9 +1,7 @@
 """The core against the model: random commands, random time, random commits; everything is compared after every step.
 
-WHERRY_STEPS is the number of steps in all (by default as many as about twenty seconds allow); since some examples end
-early, about one in six is not made. The long run, of more than 100,000 steps, is
-
-    WHERRY_STEPS=150000 pytest tests/property/test_core_model.py
+WHERRY_TEST_STEPS is the number of steps in all (by default as many as about twenty seconds allow); since some examples
+end early, about one in six is not made. The long run, of more than 100,000 steps, is `make sim`.
 
 A failure prints the shortest list of steps found that fails, and a `@reproduce_failure` line that replays it.
 """
@@ -26,7 +24,7 @@ from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.outbox import Outbox
 from wherry_broker.core.shard import Shard
 
-STEPS = int(os.environ.get("WHERRY_STEPS", "50000"))
+STEPS = int(os.environ.get("WHERRY_TEST_STEPS", "50000"))
 STEPS_PER_EXAMPLE = 60
 SPAN_BYTES_MAX = 8
 NAMES = st.sampled_from(["a", "b"])
