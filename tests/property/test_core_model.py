@@ -18,6 +18,7 @@ from model import Consumer, Model, bodies_of, expanded, seen
 
 from wherry.model import commands, replies
 from wherry_broker.core import decide, index, lane, records, shard, timers
+from wherry_broker.core import queue as core_queue
 from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, READY, STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.options import QueueOptions
@@ -124,6 +125,7 @@ class CoreMachine(RuleBasedStateMachine):
         for module, name in ((index, "HOLES_MIN"), (lane, "GARBAGE_MIN"), (timers, "GARBAGE_MIN")):
             self.patches.setattr(module, name, 2)
         self.patches.setattr(shard, "SPAN_BYTES_MAX", SPAN_BYTES_MAX)
+        self.patches.setattr(core_queue, "COMPACT_BYTES_MIN", 4)
         self.jitter = 0.5
         self.now = 1_000_000
         self.model = Model(1, self.now, SPAN_BYTES_MAX)

@@ -1,6 +1,6 @@
 """A block: the bytes of a batch's messages, back to back, as they came off the wire.
 
-Never looked into, never altered.
+Never looked into, never altered. A block from which messages were left out has the length 0 in their places.
 """
 
 from __future__ import annotations
@@ -8,6 +8,10 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Block:
@@ -64,6 +68,20 @@ class Block:
     def part(self, low: int, high: int) -> Block:
         """The messages [low, high) as a block of their own."""
         return Block(*self.cut(low, high))
+
+    def keeping(self, ranges: Iterable[tuple[int, int]]) -> Block:
+        """A block of as many messages that has the bytes of those in the ranges [low, high) only; they come in order.
+
+        No log holds it yet.
+        """
+        lengths, datas, end = [], [], 0
+        for low, high in ranges:
+            of_lengths, data = self.cut(low, high)
+            lengths += [bytes(4 * (low - end)), of_lengths]
+            datas.append(data)
+            end = high
+        lengths.append(bytes(4 * (self.count - end)))
+        return Block(b"".join(lengths), b"".join(datas))
 
     def fitting(self, low: int, high: int, room_bytes: int) -> int:
         """How many of the messages [low, high) fit into `room_bytes`, counted from `low`."""

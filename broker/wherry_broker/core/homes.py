@@ -31,9 +31,9 @@ class Homes:
         self.room_bytes: int | None = None
         self._batches: dict[int, int] = {}
 
-    def enter(self, batch: Batch) -> None:
-        """A batch is stored in the current segment."""
-        batch.home = self.current
+    def enter(self, batch: Batch, segment: int) -> None:
+        """A batch is stored in a segment; 0 for none."""
+        batch.home = segment
         if batch.home:
             self._batches[batch.home] = self._batches.get(batch.home, 0) + 1
             self.live_bytes += batch.block.size

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from wherry_broker.core.records import Stage
     from wherry_broker.core.timers import Timers
 
+COMPACT_BYTES_MIN = 4_096
+"""A block shorter than this is kept whole as long as any message of it is left."""
+
 
 class Queue:
     """The messages of one queue.
@@ -130,6 +133,7 @@ class Queue:
         """Takes what was left of an old batch, while a log is read that does not hold the old one any more."""
         batch = Batch(self, first, block, envelope)
         self._index.insert(batch)
+        batch.held_bytes = sum(batch.bytes_between(stage.low, stage.high) for stage in stages)
         self._settle_in(batch)
         self.next_offset = max(self.next_offset, batch.end)
         if envelope.expires_at_ms:
@@ -167,11 +171,25 @@ class Queue:
             batch.block.data = data
             self.absent -= 1
             self._homes.resident_bytes += batch.block.size
+            self._compact(batch)
+
+    def _compact(self, batch: Batch) -> None:
+        """Lets go of the bytes of messages that are gone, once they are half of what is in memory of the batch.
+
+        So the memory that a queue takes is at most about twice the bytes that it holds, whatever is settled first.
+        """
+        block = batch.block
+        if block.data is None or block.size < COMPACT_BYTES_MIN or 2 * batch.held_bytes > block.size:
+            return
+        home = batch.home
+        self._homes.leave(batch)
+        batch.block = block.keeping((span.low - batch.first, span.high - batch.first) for span in batch.spans)
+        self._homes.enter(batch, home)
 
     def _settle_in(self, batch: Batch) -> None:
         self.absent += batch.block.data is None
         if self.is_logged:
-            self._homes.enter(batch)
+            self._homes.enter(batch, self._homes.current)
 
     def restored(self, now_ms: int) -> None:
         """The log is read to its end: what nobody has leased is ready."""
@@ -306,6 +324,7 @@ class Queue:
             count, size = stop - start, batch.bytes_between(start, stop)
             self.counts[span.state] -= count
             self.sizes[span.state] -= size
+            batch.held_bytes -= size
             self.removed[cause] = self.removed.get(cause, 0) + count
             self.freed_messages.add(count, now_ms)
             self.freed_bytes.add(size, now_ms)
@@ -318,6 +337,8 @@ class Queue:
             else:
                 self._split(span, stop)
                 span.high = start
+            if batch.spans:
+                self._compact(batch)
 
     def clear(self) -> None:
         """Takes every message out, and every timer."""

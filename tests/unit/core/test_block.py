@@ -38,6 +38,14 @@ def test_a_cut_is_a_block_of_its_own(four):
     assert (part.count, part.data, part.is_sound()) == (3, b"bbbcc", True)
 
 
+@pytest.mark.parametrize("ranges", [[(0, 1), (3, 4)], [(1, 3)], [(0, 4)], [(2, 3)]])
+def test_a_block_that_keeps_some_messages_has_them_in_their_places(four, ranges):
+    kept = four.keeping(ranges)
+    assert (kept.count, kept.place, kept.is_sound()) == (4, None, True)
+    assert kept.size == sum(four.bytes_between(*each) for each in ranges)
+    assert [kept.cut(*each) for each in ranges] == [four.cut(*each) for each in ranges]
+
+
 @pytest.mark.parametrize(
     ("low", "high", "room", "count"),
     [(0, 4, 6, 4), (0, 4, 5, 3), (0, 4, 0, 0), (1, 4, 3, 2), (1, 2, 99, 1), (3, 4, 1, 0), (2, 2, 9, 0)],

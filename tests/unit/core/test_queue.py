@@ -202,6 +202,22 @@ def test_while_a_log_is_read_messages_may_have_been_leased(make_queue, holder):
     assert driver.lease(9, holder).low == 7
 
 
+def test_a_few_survivors_do_not_keep_the_memory_of_their_batch(make_queue):
+    driver = make_queue()
+    bodies = [bytes([number]) * 1000 for number in range(100)]
+    driver.publish(*bodies)
+    for offset in range(1, 101):
+        if offset not in (7, 70, 71):
+            driver.queue.remove(offset, offset + 1, "purged", 1)
+        batch = driver.queue.batch_at(7)
+        assert batch.held_bytes == driver.queue.bytes_held == sum(span.size() for span in batch.spans)
+        assert batch.block.size < max(2 * batch.held_bytes + 1, 4096)
+    assert [(span.low, span.high) for span in driver.queue.spans()] == [(7, 8), (70, 72)]
+    assert batch.block.cut(6, 7)[1] == bodies[6]
+    assert batch.block.cut(69, 71)[1] == bodies[69] + bodies[70]
+    assert batch.end == 101
+
+
 def test_many_messages_settled_one_by_one_leave_nothing(make_queue, holder):
     """100,000 messages in batches of 100, each leased and settled alone and out of order within its batch."""
     driver = make_queue()
