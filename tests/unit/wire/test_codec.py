@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import msgpack
 import pytest
 
@@ -7,7 +9,7 @@ import wire_vectors
 from wherry.model import commands, replies
 from wherry.model.fields import HEADER_BYTES_MAX, ROWS_MAX
 from wherry.wire import codec
-from wherry.wire.codec import LAYOUTS, OPCODES, BadFrame, BadValue
+from wherry.wire.codec import LAYOUTS, OPCODES, SHORT_HEADER_BYTES, BadFrame, BadValue
 from wherry.wire.framing import Frame
 
 MESSAGES = wire_vectors.load("messages")
@@ -123,10 +125,28 @@ def test_the_most_rows_that_are_allowed_are_taken():
     assert len(decoded(0x11, 1, "q", 0, 7, rows).deliveries) == ROWS_MAX
 
 
-def test_nested_claims_are_limited_before_they_multiply():
-    # Each array is allocated as long as it claims to be: a thousand nested ones were 67 MB.
-    with pytest.raises(BadFrame, match="max_array_len"):
-        codec.decode(Frame(0x02, b"\xdc\xff\x00" * 1000 + b"\x01" * 62_000, b""))
+NESTED_CLAIMS = {
+    "arrays of the most elements": b"\xdc\x13\x88" * 1000,
+    "arrays of 65,280": b"\xdc\xff\x00" * 1000 + b"\x01" * 62_000,
+    "arrays of 4 G": b"\xdd\xff\xff\xff\xff" * 800,
+    "maps of the most entries": b"\xde\x00\x40\xa1k" * 800,
+    "arrays as short as are not walked through": b"\xdc\x13\x88" * (SHORT_HEADER_BYTES // 3),
+    "truthful ones": b"\x9d" + 13 * (b"\xdc\x13\x83" + b"\x80" * 4995),
+}
+
+
+@pytest.mark.parametrize("name", NESTED_CLAIMS)
+def test_memory_grows_with_what_has_come_and_not_with_what_it_claims(name):
+    data = NESTED_CLAIMS[name]
+    assert len(data) <= HEADER_BYTES_MAX
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadFrame):
+            codec.decode(Frame(0x02, data, b""))
+        # An empty map is 64 bytes, and 1 on the wire.
+        assert tracemalloc.get_traced_memory()[1] < (8_000_000 if name == "truthful ones" else 1_500_000)
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_value_nested_deeper_than_repr_goes_has_an_error_text_all_the_same():
