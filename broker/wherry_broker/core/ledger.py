@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 MEMORY_BYTES_MAX = 268_435_456
 """The default limit of what is kept in memory of messages that a log keeps too."""
-LOG_SLACK_BYTES = 134_217_728
-"""How much longer than twice what is alive in it a log may be before old batches are written again."""
 STANDING = frozenset({records.Declared, records.Changed, records.Deleted})
 """What a log keeps of a queue whose messages are in memory only."""
 
@@ -145,15 +143,16 @@ class Ledger:
         """The commit of the newest record: what is said of queues that are not there depends on it."""
         return self._outbox.gathering if self._records else self._outbox.gathering - 1
 
-    def take_batch(self, *, roll: bool = False, log_bytes: int = 0) -> Commit | None:
+    def take_batch(self, *, roll: bool = False, log_bytes: int = 0, slack_bytes: int = 0) -> Commit | None:
         """The records that wait to be made durable; None when there is nothing to do. One commit may be out at a time.
 
         Args:
             roll: whether the log's segment is long enough, and a new one should begin.
             log_bytes: how long the log is in all.
+            slack_bytes: how much longer than twice what is alive in it that may be before it is cleaned.
         """
         homes = self.state.homes
-        if log_bytes > 2 * homes.live_bytes + LOG_SLACK_BYTES and homes.oldest < homes.current:
+        if log_bytes > 2 * homes.live_bytes + slack_bytes and homes.oldest < homes.current:
             self.apply(self._mover.step(self.state))
         oldest = homes.advance()
         if not self._records and oldest == self._oldest:

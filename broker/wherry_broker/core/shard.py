@@ -78,9 +78,9 @@ class Shard:
         self.ledger.restored(now_ms)
         self.tick(now_ms)
 
-    def take_batch(self, *, roll: bool = False, log_bytes: int = 0) -> Commit | None:
+    def take_batch(self, *, roll: bool = False, log_bytes: int = 0, slack_bytes: int = 0) -> Commit | None:
         """The records that wait to be made durable; None when there is nothing to do."""
-        return self.ledger.take_batch(roll=roll, log_bytes=log_bytes)
+        return self.ledger.take_batch(roll=roll, log_bytes=log_bytes, slack_bytes=slack_bytes)
 
     def committed(self, mark: int, places: Places = ()) -> None:
         """The commit of that mark is durable, and its blocks lie there."""

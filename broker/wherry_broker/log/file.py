@@ -63,6 +63,7 @@ class FileLog:
         self._call = call
         self._failed = failed
         self._segment_bytes = segment_bytes
+        self.slack_bytes = 2 * segment_bytes
         self._sync_interval_s = sync_interval_ms / 1000
         self._reserve_bytes = reserve_bytes
         self._entry = 1

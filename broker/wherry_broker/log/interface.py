@@ -28,11 +28,13 @@ class Log(Protocol):
         level: the highest durability that a commit reaches, as the promise table names it.
         segment: the number of the segment that `start` will begin; 0 for a log that has none.
         oldest: the number of the oldest segment that matters, at the start.
+        slack_bytes: how much longer than twice what is alive in it the log may be before it is cleaned.
     """
 
     level: str
     segment: int
     oldest: int
+    slack_bytes: int
 
     @property
     def size_bytes(self) -> int:

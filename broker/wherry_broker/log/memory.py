@@ -20,6 +20,7 @@ class MemoryLog:
     segment = 0
     oldest = 0
     size_bytes = 0
+    slack_bytes = 0
     is_segment_long = False
 
     def replay(self, keeps_blocks: Callable[[], bool]) -> Iterator[tuple[Record, int]]:  # noqa: ARG002

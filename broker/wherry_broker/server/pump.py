@@ -122,7 +122,8 @@ class Pump:
     def _commit(self) -> None:
         if self._committing:
             return
-        commit = self.shard.take_batch(roll=self._log.is_segment_long, log_bytes=self._log.size_bytes)
+        log = self._log
+        commit = self.shard.take_batch(roll=log.is_segment_long, log_bytes=log.size_bytes, slack_bytes=log.slack_bytes)
         if commit is None:
             return
         self._committing = True
