@@ -1,8 +1,9 @@
 """Records to the bytes of a log and back. Pure. broker/wherry_broker/log/FORMAT.md is the specification.
 
 A commit is one *entry*: a fixed prefix, a head (a msgpack array of records), and the blocks of the batches that it
-publishes, as they came off the wire. The prefix is checked by a CRC-32C of itself, the segment's number and the head;
-each block by a CRC-32C of its own, which stands in the head, so that a block can be checked when it is read back alone.
+publishes, as they came off the wire. The prefix and the head are checked by a CRC-32C; each block by a CRC-32C of its
+own, which stands in the head, so that a block can be checked when it is read back alone. Every entry begins with the
+mark of its segment, a random number, so that no message and no other file can hold what looks like one of its entries.
 """
 
 from __future__ import annotations
@@ -24,11 +25,10 @@ if TYPE_CHECKING:
 
 VERSION = 1
 SEGMENT_MAGIC = b"WHERRYLG"
-ENTRY_MAGIC = b"\xf5WE\n"
 
-_SEGMENT = struct.Struct(">8sIQI")
-_ENTRY = struct.Struct(">4sIQQQQI")
-_SALT = struct.Struct(">Q")
+_SEGMENT = struct.Struct(">8sIQQQQI")
+_ENTRY = struct.Struct(">QIQQQQI")
+_MARK = struct.Struct(">Q")
 SEGMENT_HEAD_BYTES = _SEGMENT.size
 ENTRY_PREFIX_BYTES = _ENTRY.size
 _CHECKED_BYTES = ENTRY_PREFIX_BYTES - 4
@@ -49,6 +49,10 @@ _NUMBERS = {cls: number for number, cls in KINDS.items()}
 
 class Damaged(Exception):
     """Bytes that are not what was written."""
+
+
+class UnknownVersion(Exception):
+    """A segment is written in another version of the format; nothing is known of what follows."""
 
 
 class Prefix(NamedTuple):
@@ -90,27 +94,52 @@ class Entry(NamedTuple):
         return self.offset + ENTRY_PREFIX_BYTES + self.prefix.head_bytes + self.prefix.blocks_bytes
 
 
-def segment_head(segment: int) -> bytes:
+class SegmentHead(NamedTuple):
+    """The first bytes of a segment's file.
+
+    Attributes:
+        segment: its number.
+        log: a random number, not 0, that all segments of a log share.
+        mark: a random number, not 0, that every entry in this segment begins with.
+        previous: the mark of the segment before it; 0 when the log began with this one.
+    """
+
+    segment: int
+    log: int
+    mark: int
+    previous: int
+
+
+def encode_segment_head(head: SegmentHead) -> bytes:
     """The first bytes of a segment's file."""
-    start = _SEGMENT.pack(SEGMENT_MAGIC, VERSION, segment, 0)[:-4]
+    start = _SEGMENT.pack(SEGMENT_MAGIC, VERSION, *head, 0)[:-4]
     return start + struct.pack(">I", crc32c(start))
 
 
-def check_segment_head(data: memoryview, segment: int) -> None:
-    """Checks the first bytes of a segment's file.
+def read_segment_head(data: bytes, segment: int) -> SegmentHead:
+    """The head of a segment, checked.
+
+    Args:
+        data: the segment, or the start of it.
+        segment: the number that it should have.
 
     Raises:
-        Damaged: they are not those of this segment, in this version of the format.
+        Damaged: it is not the head of this segment.
+        UnknownVersion: it is that of another version of the format.
     """
     if len(data) < SEGMENT_HEAD_BYTES:
         raise Damaged(f"{len(data)} bytes are less than a segment's head of {SEGMENT_HEAD_BYTES}")
-    magic, version, number, checksum = _SEGMENT.unpack_from(data)
-    if magic != SEGMENT_MAGIC or crc32c(bytes(data[: SEGMENT_HEAD_BYTES - 4])) != checksum:
-        raise Damaged("the segment's head is not that of a log of wherry")
-    if version != VERSION:
-        raise Damaged(f"the segment has format version {version}, and this program reads version {VERSION}")
+    magic, version, number, log, mark, previous, checksum = _SEGMENT.unpack_from(data)
+    if magic != SEGMENT_MAGIC:
+        raise Damaged("the file does not begin as a segment of a log does")
+    sound = crc32c(_SEGMENT.pack(magic, VERSION, number, log, mark, previous, 0)[:-4]) == checksum
+    if version != VERSION and not sound:  # a sound head but for the version is one of this version, with a bit flipped
+        raise UnknownVersion(f"it has format version {version}, and this program reads version {VERSION}")
+    if version != VERSION or not sound:
+        raise Damaged("the checksum of the segment's head does not match")
     if number != segment:
         raise Damaged(f"the file is segment {number}, and not {segment} as its name says")
+    return SegmentHead(number, log, mark, previous)
 
 
 class Encoded(NamedTuple):
@@ -128,12 +157,12 @@ class Encoded(NamedTuple):
 
 
 def encode_entry(
-    segment: int, number: int, synced: int, oldest: int, new: Sequence[Record], load: Callable[[Block], bytes]
+    mark: int, number: int, synced: int, oldest: int, new: Sequence[Record], load: Callable[[Block], bytes]
 ) -> Encoded:
     """One commit as bytes.
 
     Args:
-        segment: the number of the segment that it goes into.
+        mark: the mark of the segment that it goes into.
         number: the entry's number.
         synced: the number of the newest entry known to be on disk.
         oldest: the number of the oldest segment that still matters.
@@ -155,8 +184,8 @@ def encode_entry(
         datas.append(data)
     head: bytes = msgpack.packb(rows)
     blocks_bytes = sum(map(len, datas))
-    prefix = _ENTRY.pack(ENTRY_MAGIC, len(head), blocks_bytes, number, synced, oldest, 0)[:-4]
-    checksum = crc32c(head, crc32c(_SALT.pack(segment), crc32c(prefix)))
+    prefix = _ENTRY.pack(mark, len(head), blocks_bytes, number, synced, oldest, 0)[:-4]
+    checksum = crc32c(head, crc32c(prefix))
     start = ENTRY_PREFIX_BYTES + len(head)
     places = []
     for block, data in zip(blocks, datas, strict=True):
@@ -165,7 +194,12 @@ def encode_entry(
     return Encoded([prefix + struct.pack(">I", checksum) + head, *datas], start, places)
 
 
-def read_prefix(data: memoryview, offset: int) -> tuple[Prefix, int]:
+def mark_bytes(mark: int) -> bytes:
+    """How each entry of a segment begins."""
+    return _MARK.pack(mark)
+
+
+def read_prefix(data: memoryview, offset: int, mark: int) -> tuple[Prefix, int]:
     """The prefix of the entry at `offset`, not checked but for what can be known from the file's length.
 
     Returns:
@@ -176,41 +210,40 @@ def read_prefix(data: memoryview, offset: int) -> tuple[Prefix, int]:
     """
     if len(data) - offset < ENTRY_PREFIX_BYTES:
         raise Damaged(f"{len(data) - offset} bytes are less than an entry's prefix of {ENTRY_PREFIX_BYTES}")
-    magic, head_bytes, blocks_bytes, number, synced, oldest, checksum = _ENTRY.unpack_from(data, offset)
-    if magic != ENTRY_MAGIC:
-        raise Damaged(f"there is no entry here: it would begin with {ENTRY_MAGIC.hex()}, not with {magic.hex()}")
+    begun, head_bytes, blocks_bytes, number, synced, oldest, checksum = _ENTRY.unpack_from(data, offset)
+    if begun != mark:
+        raise Damaged(f"there is no entry here: it would begin with {mark:016x}, not with {begun:016x}")
     left = len(data) - offset - ENTRY_PREFIX_BYTES
     if head_bytes + blocks_bytes > left:
         raise Damaged(f"the entry claims {head_bytes + blocks_bytes} bytes, and {left} follow")
     return Prefix(number, synced, oldest, head_bytes, blocks_bytes), checksum
 
 
-def read_entry(data: memoryview, offset: int, segment: int, *, with_blocks: bool) -> Entry:
+def read_entry(data: memoryview, offset: int, head: SegmentHead, *, with_blocks: bool) -> Entry:
     """The entry at `offset` of a segment, checked, blocks included.
 
     Args:
         data: the whole segment.
         offset: where the entry begins.
-        segment: the segment's number.
+        head: the segment's head.
         with_blocks: whether to copy the blocks' bytes out.
 
     Raises:
         Damaged: what is there is not an entry as it was written.
     """
-    prefix, checksum = read_prefix(data, offset)
+    prefix, checksum = read_prefix(data, offset, head.mark)
     start = offset + ENTRY_PREFIX_BYTES
     end = start + prefix.head_bytes
-    head = data[start:end]
-    if crc32c(head, crc32c(_SALT.pack(segment), crc32c(data[offset : offset + _CHECKED_BYTES]))) != checksum:
+    if crc32c(data[start:end], crc32c(data[offset : offset + _CHECKED_BYTES])) != checksum:
         raise Damaged("the checksum of an entry's head does not match")
     try:
-        rows = msgpack.unpackb(head, use_list=False, strict_map_key=False)
-        new, end = _records_of(rows, data, end, segment, with_blocks=with_blocks)
+        rows = msgpack.unpackb(data[start:end], use_list=False, strict_map_key=False)
+        new, end = _records_of(rows, data, end, head.segment, with_blocks=with_blocks)
     except (ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
         raise Damaged(f"an entry's head cannot be read: {error}") from error
     if end != start + prefix.head_bytes + prefix.blocks_bytes:
         raise Damaged("the blocks of an entry do not have the length that its prefix says")
-    return Entry(prefix, segment, offset, new)
+    return Entry(prefix, head.segment, offset, new)
 
 
 def _records_of(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from wherry_broker.log import recovery
 from wherry_broker.log.journal import Journal, read_block, segment_name
-from wherry_broker.log.recovery import CorruptLog, Torn
+from wherry_broker.log.recovery import Torn
 from wherry_broker.log.writer import Writer
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wherry_broker.core.block import Block
     from wherry_broker.core.ledger import Commit, Places
     from wherry_broker.core.records import Preamble, Record
+    from wherry_broker.log.codec import SegmentHead
     from wherry_broker.log.interface import Committed, Fetched
     from wherry_broker.log.store import Store
 
@@ -67,6 +68,7 @@ class FileLog:
         self._sync_interval_s = sync_interval_ms / 1000
         self._reserve_bytes = reserve_bytes
         self._entry = 1
+        self._before: SegmentHead | None = None
         self._sizes: dict[int, int] = {}
         self._journal: Journal | None = None
         self._writer: Writer | None = None
@@ -107,7 +109,7 @@ class FileLog:
         for item in recovery.read_segments(self._store, found.segments, keeps_blocks):
             if isinstance(item, Torn):
                 self.torn = item
-            elif not isinstance(item, CorruptLog):
+            else:
                 self._entry = item.prefix.number + 1
                 for record in item.records:
                     yield record, item.segment
@@ -117,11 +119,11 @@ class FileLog:
             self._store.remove(name)
         if found.segments:
             self._sizes = {number: self._store.size(segment_name(number)) for number in found.segments}
-            self.oldest, self.segment = found.segments[0], found.segments[-1] + 1
+            self.oldest, self.segment, self._before = found.segments[0], found.segments[-1] + 1, found.head
 
     def start(self, preamble: Preamble) -> None:
         """Begins a new segment, which opens with `preamble`."""
-        self._journal = Journal(self._store, self.segment, self._entry, self.oldest)
+        self._journal = Journal(self._store, self.segment, self._entry, self.oldest, self._before)
         self._journal.roll(preamble)
         self._writer = Writer(self._journal, self._sizes, self._sync_interval_s)
         self._start_threads()

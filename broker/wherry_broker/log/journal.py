@@ -7,14 +7,15 @@ an unfinished tail. Segments go from the oldest on: first an entry that says so 
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 from crc32c import crc32c
 
-from wherry_broker.log.codec import encode_entry, segment_head
+from wherry_broker.log.codec import SegmentHead, encode_entry, encode_segment_head
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from wherry_broker.core.block import Block
     from wherry_broker.core.records import Preamble, Record
@@ -35,6 +36,11 @@ def segment_number(name: str) -> int | None:
     return int(stem) if dot and suffix == "log" and len(stem) == 16 and stem.isdigit() else None  # noqa: PLR2004
 
 
+def new_mark() -> int:
+    """A random number that is not 0, for what nobody should be able to guess or to make twice."""
+    return 1 + secrets.randbelow((1 << 64) - 1)
+
+
 class Journal:
     """The writing end of a log.
 
@@ -43,19 +49,33 @@ class Journal:
         segment: the number of the segment to begin with; it does not exist yet.
         entry: the number of the first entry to write.
         oldest: the number of the oldest segment that still matters.
+        before: the head of the segment before the first one to write; None when there is none, and a log begins.
+        draw: returns a random number that is not 0.
 
     Attributes:
         segment: the number of the segment that is being written.
+        mark: the mark of that segment.
         entry: the number of the next entry.
         synced: the number of the newest entry that is known to be on the disk.
         oldest: the number of the oldest segment that still matters.
         written_bytes: how many bytes were written in all, for the write amplification.
     """
 
-    def __init__(self, store: Store, segment: int, entry: int, oldest: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        segment: int,
+        entry: int,
+        oldest: int,
+        before: SegmentHead | None = None,
+        draw: Callable[[], int] = new_mark,
+    ) -> None:
         self._store = store
+        self._draw = draw
         self._file: File | None = None
         self.segment = segment - 1
+        self.mark = before.mark if before is not None else 0
+        self._log = before.log if before is not None else draw()
         self.entry = entry
         self.synced = entry - 1
         self.oldest = oldest
@@ -91,12 +111,13 @@ class Journal:
         self.sync()
         if self._file is not None:
             self._file.close()
-        self.segment += 1
+        head = SegmentHead(self.segment + 1, self._log, self._draw(), self.mark)
+        self.segment, self.mark = head.segment, head.mark
         name = segment_name(self.segment)
         self._file = self._store.create(name + ".tmp")
-        head = segment_head(self.segment)
-        self._file.append([head])
-        self.written_bytes += len(head)
+        encoded = encode_segment_head(head)
+        self._file.append([encoded])
+        self.written_bytes += len(encoded)
         self._write(self._file, (preamble,))
         self._file.sync()
         self._store.rename(name + ".tmp", name)
@@ -124,7 +145,7 @@ class Journal:
 
     def _write(self, file: File, new: Sequence[Record]) -> list[tuple[Block, Place]]:
         start = file.size
-        encoded = encode_entry(self.segment, self.entry, self.synced, self.oldest, new, self._load)
+        encoded = encode_entry(self.mark, self.entry, self.synced, self.oldest, new, self._load)
         file.append(encoded.pieces)
         self.entry += 1
         self.written_bytes += encoded.size

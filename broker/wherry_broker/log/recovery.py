@@ -1,4 +1,4 @@
-"""Reading a log that is there: what is whole, what is torn, what is damaged.
+"""Reading a log that is there: what is whole, what is torn, what is damaged. FORMAT.md has the rules.
 
 Only what was never synced may be missing. So an entry that cannot be read is a *torn tail* when it is in the last
 segment and no entry after it shows that it had been on the disk (each entry tells the newest one that was known to be
@@ -7,16 +7,19 @@ there when it was written). It is cut, and its bytes are kept aside. Anything el
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from wherry_broker.log.codec import (
-    ENTRY_MAGIC,
     SEGMENT_HEAD_BYTES,
     Damaged,
     Entry,
     Prefix,
-    check_segment_head,
+    SegmentHead,
+    UnknownVersion,
+    mark_bytes,
     read_entry,
+    read_segment_head,
 )
 from wherry_broker.log.journal import segment_name, segment_number
 
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class CorruptLog(Exception):
-    """The log is damaged; the text names the file, the offset, and what can be done.
+    """The log cannot be read; the text names the file, the offset, and what can be done.
 
     Attributes:
         name: the file.
@@ -35,14 +38,19 @@ class CorruptLog(Exception):
         reason: what is wrong there.
     """
 
+    advice = "put the file back from a backup, or keep what can be read: `wherry log repair` or `wherry serve --repair`"
+
     def __init__(self, name: str, offset: int, reason: str) -> None:
-        super().__init__(
-            f"the log is damaged: {name} at offset {offset}: {reason}. Nothing was changed. Put the file back from a "
-            "backup, or keep what can be read with `wherry log repair DIR` (or `wherry serve --repair`)"
-        )
+        super().__init__(f"the log is damaged: {name} at offset {offset}: {reason}. Nothing was changed; {self.advice}")
         self.name = name
         self.offset = offset
         self.reason = reason
+
+
+class ForeignLog(CorruptLog):
+    """The log is of a version that this program does not read."""
+
+    advice = "run the version of wherry that wrote it, or a newer one"
 
 
 class Torn(NamedTuple):
@@ -53,6 +61,11 @@ class Torn(NamedTuple):
     size: int
     reason: str
 
+    @property
+    def aside(self) -> str:
+        """The name of the file that keeps its bytes once it is cut."""
+        return f"{self.name}.torn-{self.offset}"
+
 
 class Scan(NamedTuple):
     """What a log's segments are, before they are read.
@@ -61,42 +74,13 @@ class Scan(NamedTuple):
         segments: the numbers of those that matter, in order.
         forgotten: files of segments that do not matter any more; a power cut may bring them back.
         unfinished: temporary files.
+        head: the head of the last segment; None when there is none.
     """
 
     segments: list[int]
     forgotten: list[str]
     unfinished: list[str]
-
-
-def scan(store: Store) -> Scan:
-    """Finds the segments of a log.
-
-    Raises:
-        CorruptLog: one is missing in the middle, or the last one has no preamble.
-    """
-    names = store.names()
-    numbers = sorted(number for name in names if (number := segment_number(name)) is not None)
-    unfinished = [name for name in names if name.endswith(".log.tmp")]
-    if not numbers:
-        return Scan([], [], unfinished)
-    oldest = _oldest(store, numbers[-1])
-    segments = [number for number in numbers if number >= oldest]
-    for expected, number in enumerate(segments, start=oldest):
-        if number != expected:
-            raise CorruptLog(segment_name(expected), 0, "the file is missing")
-    return Scan(segments, [segment_name(number) for number in numbers if number < oldest], unfinished)
-
-
-def _oldest(store: Store, last: int) -> int:
-    """The oldest segment that matters, which the newest entry tells."""
-    data = memoryview(store.read(segment_name(last)))
-    oldest = 0
-    for item in entries(data, last):
-        if isinstance(item, Entry):
-            oldest = item.prefix.oldest
-        elif item.offset <= SEGMENT_HEAD_BYTES:
-            raise CorruptLog(segment_name(last), item.offset, item.reason)
-    return oldest
+    head: SegmentHead | None
 
 
 class Bad(NamedTuple):
@@ -111,23 +95,85 @@ def no_blocks() -> bool:
     return False
 
 
-def entries(data: memoryview, segment: int, keeps_blocks: Callable[[], bool] = no_blocks) -> Iterator[Entry | Bad]:
+def scan(store: Store) -> Scan:
+    """Finds the segments of a log.
+
+    Raises:
+        CorruptLog: one is missing, is of another log, or does not begin as it should.
+    """
+    names = store.names()
+    numbers = sorted(number for name in names if (number := segment_number(name)) is not None)
+    unfinished = [name for name in names if name.endswith(".log.tmp")]
+    if not numbers:
+        return Scan([], [], unfinished, None)
+    # Those that do not matter any more are looked at too: they go, so they had better be of this log.
+    heads = [head_of(store.read(segment_name(number), 0, SEGMENT_HEAD_BYTES), number) for number in numbers]
+    for before, head in pairwise(heads):
+        follows = head.segment == before.segment + 1
+        if head.log != before.log or (follows and head.previous != before.mark):
+            reason = f"it does not go on from {segment_name(before.segment)}: one of the two is of another log"
+            raise CorruptLog(segment_name(head.segment), 0, reason)
+    oldest = _oldest(store, heads[-1], numbers)
+    forgotten = [segment_name(number) for number in numbers if number < oldest]
+    return Scan(numbers[len(forgotten) :], forgotten, unfinished, heads[-1])
+
+
+def head_of(data: bytes, segment: int) -> SegmentHead:
+    """The head of a segment.
+
+    Raises:
+        CorruptLog: it is none.
+    """
+    try:
+        return read_segment_head(data, segment)
+    except Damaged as error:
+        raise CorruptLog(segment_name(segment), 0, str(error)) from error
+    except UnknownVersion as error:
+        raise ForeignLog(segment_name(segment), 0, str(error)) from error
+
+
+def _oldest(store: Store, head: SegmentHead, numbers: list[int]) -> int:
+    """The oldest segment that matters, which the newest entry tells; from there on, none may be missing.
+
+    Args:
+        store: where the segments are.
+        head: the head of the last one.
+        numbers: those that are there, in order.
+
+    Raises:
+        CorruptLog: one is missing, or the last one has no preamble.
+    """
+    name, oldest = segment_name(head.segment), 0
+    bad: Bad | None = None
+    for item in entries(store.read(name), head):
+        if isinstance(item, Bad):
+            bad = item
+        else:
+            oldest = item.prefix.oldest
+    if not oldest:
+        reason = bad.reason if bad is not None else "there is no entry, where the preamble should be"
+        raise CorruptLog(name, SEGMENT_HEAD_BYTES, reason)
+    present = set(numbers)
+    missing = next((number for number in range(oldest, head.segment) if number not in present), None)
+    if missing is None:
+        return oldest
+    if bad is not None:  # which may be where it was told that older ones do not matter any more
+        raise CorruptLog(name, bad.offset, f"{bad.reason}; and {segment_name(missing)} is missing")
+    raise CorruptLog(segment_name(missing), 0, "the file is missing")
+
+
+def entries(data: bytes, head: SegmentHead, keeps_blocks: Callable[[], bool] = no_blocks) -> Iterator[Entry | Bad]:
     """The entries of a segment, in order; a Bad ends them.
 
     Args:
         data: the whole segment.
-        segment: its number.
+        head: its head.
         keeps_blocks: asked for each entry whether to copy its blocks' bytes out.
     """
-    try:
-        check_segment_head(data, segment)
-    except Damaged as error:
-        yield Bad(0, str(error))
-        return
-    offset = SEGMENT_HEAD_BYTES
+    view, offset = memoryview(data), SEGMENT_HEAD_BYTES
     while offset < len(data):
         try:
-            entry = read_entry(data, offset, segment, with_blocks=keeps_blocks())
+            entry = read_entry(view, offset, head, with_blocks=keeps_blocks())
         except Damaged as error:
             yield Bad(offset, str(error))
             return
@@ -135,90 +181,70 @@ def entries(data: memoryview, segment: int, keeps_blocks: Callable[[], bool] = n
         offset = entry.end
 
 
-def entries_after(data: memoryview, segment: int, offset: int) -> Iterator[Entry]:
-    """All whole entries anywhere after `offset`, found by their first bytes."""
-    whole = bytes(data)
-    position = whole.find(ENTRY_MAGIC, offset + 1)
+def entries_after(data: bytes, head: SegmentHead, offset: int, number: int) -> Iterator[Entry]:
+    """All whole entries after `offset` whose number is over `number`, found by the mark that they begin with.
+
+    What a block holds may be a copy of an entry of this segment: one that was there before, with a lower number.
+    """
+    view, mark = memoryview(data), mark_bytes(head.mark)
+    position = data.find(mark, offset + 1)
     while position >= 0:
         try:
-            entry = read_entry(data, position, segment, with_blocks=False)
+            entry = read_entry(view, position, head, with_blocks=False)
         except Damaged:
-            position = whole.find(ENTRY_MAGIC, position + 1)
-        else:
+            entry = None
+        if entry is not None and entry.prefix.number > number:
             yield entry
-            position = whole.find(ENTRY_MAGIC, entry.end)
+            position = data.find(mark, entry.end)
+        else:
+            position = data.find(mark, position + 1)
 
 
-def cut(store: Store, torn: Torn) -> str:
-    """Cuts a torn tail off, and keeps its bytes aside.
-
-    Returns:
-        The name of the file that holds them.
-    """
-    aside = f"{torn.name}.torn-{torn.offset}"
-    file = store.create(aside)
+def cut(store: Store, torn: Torn) -> None:
+    """Cuts a torn tail off, and keeps its bytes aside, in a file named `torn.aside`."""
+    file = store.create(torn.aside)
     file.append([store.read(torn.name, torn.offset)])
     file.sync()
     file.close()
     store.sync_names()
     store.truncate(torn.name, torn.offset)
-    return aside
 
 
 def read_segments(
-    store: Store, segments: list[int], keeps_blocks: Callable[[], bool] = no_blocks, *, lenient: bool = False
-) -> Iterator[Entry | Torn | CorruptLog]:
+    store: Store, segments: list[int], keeps_blocks: Callable[[], bool] = no_blocks
+) -> Iterator[Entry | Torn]:
     """All entries of a log, in order; at the end, perhaps, its torn tail.
 
     Args:
         store: where the segments are.
         segments: their numbers, as `scan` found them.
         keeps_blocks: asked for each entry whether to copy its blocks' bytes out.
-        lenient: whether to tell of damage and go on with what can be read after it, instead of raising.
 
     Raises:
-        CorruptLog: the log is damaged (unless lenient, when it is yielded instead).
+        CorruptLog: the log is damaged.
     """
     previous: Prefix | None = None
     for segment in segments:
         name = segment_name(segment)
-        data = memoryview(store.read(name))
-        for item in _whole(data, segment, keeps_blocks, lenient=lenient):
-            bad = _problem(previous, item)
-            if bad is not None:
-                torn = _torn(data, segment, bad, previous) if segment == segments[-1] else None
-                if torn is not None:
-                    yield torn
-                    return
-                damage = CorruptLog(name, bad.offset, bad.reason)
-                if not lenient:
-                    raise damage
-                yield damage
-            if isinstance(item, Entry):
-                previous = item.prefix
-                yield item
+        data = store.read(name)
+        head = head_of(data, segment)
+        for item in entries(data, head, keeps_blocks):
+            if isinstance(item, Bad):
+                torn = _torn(data, head, item, previous) if segment == segments[-1] else None
+                if torn is None:
+                    raise CorruptLog(name, item.offset, item.reason)
+                yield torn
+                return
+            if previous is not None and item.prefix.number != previous.number + 1:
+                raise CorruptLog(name, item.offset, f"entry {item.prefix.number} follows entry {previous.number}")
+            previous = item.prefix
+            yield item
 
 
-def _whole(data: memoryview, segment: int, keeps_blocks: Callable[[], bool], *, lenient: bool) -> Iterator[Entry | Bad]:
-    for item in entries(data, segment, keeps_blocks):
-        yield item
-        if isinstance(item, Bad) and lenient:
-            for entry in entries_after(data, segment, item.offset):
-                yield read_entry(data, entry.offset, segment, with_blocks=keeps_blocks())
-
-
-def _problem(previous: Prefix | None, item: Entry | Bad) -> Bad | None:
-    """What is wrong with an item that follows an entry; None when nothing is."""
-    if isinstance(item, Entry) and previous is not None and item.prefix.number != previous.number + 1:
-        return Bad(item.offset, f"entry {item.prefix.number} follows entry {previous.number}")
-    return item if isinstance(item, Bad) else None
-
-
-def _torn(data: memoryview, segment: int, bad: Bad, previous: Prefix | None) -> Torn | None:
+def _torn(data: bytes, head: SegmentHead, bad: Bad, previous: Prefix | None) -> Torn | None:
     """The tail from a bad place on, when nothing shows that it had ever been on the disk; else None."""
-    if bad.offset <= SEGMENT_HEAD_BYTES or previous is None:
+    if bad.offset == SEGMENT_HEAD_BYTES or previous is None:
         return None  # head and preamble were synced before the segment had its name
-    for entry in entries_after(data, segment, bad.offset):
-        if entry.prefix.synced > previous.number:
-            return None
-    return Torn(segment_name(segment), bad.offset, len(data) - bad.offset, bad.reason)
+    if any(entry.prefix.synced > previous.number for entry in entries_after(data, head, bad.offset, previous.number)):
+        return None
+    return Torn(segment_name(head.segment), bad.offset, len(data) - bad.offset, bad.reason)
