@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from wherry_broker.server.pump import Pump
 
 CLOSE_S = 2.0
-"""How long a closing connection may take to send what it still has to say."""
+"""How long a closing connection may take to send what it still has to say; a transport alone would wait for ever."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -89,7 +89,12 @@ class Connection(asyncio.BufferedProtocol):
             self._pump.submit(self._number, given)
         self._flush()
         if session.phase == CLOSING:
-            self._close_after_goodbye()
+            self._end()
+
+    def eof_received(self) -> None:
+        """The client says nothing more: it has gone, though what it was told may still be read."""
+        self._session.end("", "")
+        self._end()
 
     def pause_writing(self) -> None:
         """More waits to be written than may: deliver nothing, and read nothing that would have to be answered."""
@@ -113,9 +118,7 @@ class Connection(asyncio.BufferedProtocol):
             if timer is not None:
                 timer.cancel()
         self._transport = None
-        if self._number:
-            number, self._number = self._number, 0
-            self._pump.detach(number)
+        self._detach()
         code, text = self._session.reason
         self._log.debug("connection_closed", code=code, text=text, error=str(exc) if exc else "")
         self._closed(self)
@@ -145,7 +148,7 @@ class Connection(asyncio.BufferedProtocol):
         """Says GOODBYE and closes."""
         self._session.close(code, text)
         self._flush()
-        self._close_after_goodbye()
+        self._end()
 
     # Inside.
 
@@ -208,16 +211,24 @@ class Connection(asyncio.BufferedProtocol):
             self._heard_at = self._loop.time()  # it could not be heard while nothing was read
             transport.resume_reading()
 
-    def _close_after_goodbye(self) -> None:
-        """Closes the socket once GOODBYE is written, and aborts it if that takes too long."""
+    def _detach(self) -> None:
+        if self._number:
+            number, self._number = self._number, 0
+            self._pump.detach(number)
+
+    def _end(self) -> None:
+        """Gives up what the client holds, closes the socket once all is written, and aborts it if that takes long."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         code, text = self._session.reason
         if code not in {"", "draining"}:
             self._log.info("connection_refused", code=code, text=text)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._loop.call_later(CLOSE_S, transport.abort)
         transport.close()
-        self._loop.call_later(CLOSE_S, transport.abort)
+        self._detach()
 
 
 def _address(transport: asyncio.Transport) -> str:

@@ -147,7 +147,7 @@ class Session:
         if kind is commands.Ping:
             self._send(replies.Pong(message.nonce))
         elif kind is commands.Goodbye:
-            self.phase, self.reason = CLOSING, (message.code, message.text)
+            self.end(message.code, message.text)
         elif kind is not replies.Pong:
             self.close("bad_frame", f"{kind.__name__.upper()} is not for a client to say now")
 
@@ -155,6 +155,11 @@ class Session:
         """Says GOODBYE and takes nothing more."""
         if self.phase != CLOSING:
             self._send(commands.Goodbye(code, text))
+            self.end(code, text)
+
+    def end(self, code: str, text: str) -> None:
+        """Takes nothing more, and says nothing more either: the client knows."""
+        if self.phase != CLOSING:
             self.phase, self.reason = CLOSING, (code, text)
 
     # What goes out.
