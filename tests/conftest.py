@@ -12,6 +12,7 @@ import structlog
 import uvloop
 
 import wherry
+from patience import PATIENCE_S
 from wherry.wire import codec
 from wherry.wire.framing import FrameReader
 from wherry_broker.core.options import QueueOptions
@@ -22,9 +23,6 @@ from wherry_broker.server.clock import Clock
 from wherry_broker.server.limits import Limits
 from wherry_broker.server.listener import Listener
 from wherry_broker.server.pump import Pump
-
-PATIENCE_S = 20.0
-"""After how long a test that waits for something has failed."""
 
 
 class RunningBroker:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 import wherry
-from conftest import PATIENCE_S
+from patience import PATIENCE_S
 
 
 async def take(consumer, count: int) -> list[wherry.Message]:
