@@ -7,9 +7,11 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +21,7 @@ ROOT = HERE.parent
 RESULTS = HERE / "results.jsonl"
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _TERM_S = 10
+_QUIET = {"WHERRY_LOG_FORMAT": "json", "WHERRY_LOG_LEVEL": "info"}
 
 
 def environment() -> dict[str, str]:
@@ -31,14 +34,17 @@ class Child:
 
     Args:
         arguments: what Python is called with.
+        more: what else stands in its environment.
+        stderr: where its standard error goes; None for where ours goes.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, more: dict[str, str] | None = None, stderr: IO[str] | None = None) -> None:
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment(),
+            stderr=stderr,
+            env={**environment(), **(more or {})},
             text=True,
         )
 
@@ -46,6 +52,10 @@ class Child:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Asks it to end, and sees to it that it does."""
         self._process.terminate()
         try:
             self._process.wait(_TERM_S)
@@ -82,19 +92,45 @@ class Child:
         fields = stat.rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
-    def rss_mb(self) -> float:
-        """The memory that it occupies, in megabytes of 1,000,000 bytes."""
+    def rss_mb(self, line: str = "VmRSS") -> float:
+        """The memory that it occupies, in megabytes of 1,000,000 bytes; `VmHWM` for the most that it ever did."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) * 1024 / 1e6
+        found = next(each for each in status.splitlines() if each.startswith(line))
+        return int(found.split()[1]) * 1024 / 1e6
+
+    def kill(self) -> None:
+        """Ends it at once, as a crash would."""
+        self._process.kill()
+        self._process.wait()
 
 
 class Broker(Child):
-    """A broker with an empty memory log, on a free port of this machine."""
+    """A broker on a free port of this machine.
 
-    def __init__(self) -> None:
-        super().__init__("-m", "wherry_broker.cli", "serve", "--port", "0", "--log-level", "warning")
+    Args:
+        data: the directory of its log; "" for a memory log.
+        more: settings, as its environment names them.
+
+    Attributes:
+        address: HOST:PORT.
+        ready_s: how long it took from its start until it was ready.
+    """
+
+    def __init__(self, data: str = "", **more: str) -> None:
+        self._events = tempfile.TemporaryFile("w+")  # noqa: SIM115 (it is read until the broker is gone)
+        begin = time.monotonic()
+        flags = ("--data", data) if data else ()
+        super().__init__(
+            "-m", "wherry_broker.cli", "serve", "--port", "0", *flags, more=more | _QUIET, stderr=self._events
+        )
         self.address = self.line().rpartition(" ")[2]
+        self.ready_s = time.monotonic() - begin
+
+    def event(self, name: str) -> dict[str, Any]:
+        """The newest line of its own log that tells of this event."""
+        self._events.seek(0)
+        lines = [json.loads(line) for line in self._events if f'"{name}"' in line]
+        return dict(lines[-1])
 
 
 def percentiles_ms(samples_ns: list[int]) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import AsyncExitStack, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -15,36 +15,63 @@ import wherry
 from patience import PATIENCE_S
 from wherry.wire import codec
 from wherry.wire.framing import FrameReader
+from wherry_broker.core.ledger import MEMORY_BYTES_MAX
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.shard import Shard
+from wherry_broker.log.file import FileLog
 from wherry_broker.log.memory import MemoryLog
+from wherry_broker.log.store import DiskStore
 from wherry_broker.server.auth import TokenAuth
 from wherry_broker.server.clock import Clock
 from wherry_broker.server.limits import Limits
 from wherry_broker.server.listener import Listener
-from wherry_broker.server.pump import Pump
+from wherry_broker.server.pump import Pump, restore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 class RunningBroker:
-    """The parts of a server, put together."""
+    """The parts of a server, put together; with a log on the disk when it is given a directory for its data."""
 
-    def __init__(self, *, token: str = "", auto_declare: bool = True, queue: dict[str, Any] | None = None, **limits):
-        loop = asyncio.get_running_loop()
+    def __init__(
+        self,
+        *,
+        token: str = "",
+        auto_declare: bool = True,
+        queue: dict[str, Any] | None = None,
+        data: Path | None = None,
+        memory_bytes_max: int = MEMORY_BYTES_MAX,
+        **limits,
+    ):
+        loop, clock = asyncio.get_running_loop(), Clock()
         self.limits = Limits(**limits)
-        self.shard = Shard(7, random.Random(1).random, QueueOptions(**queue or {}), auto_declare=auto_declare)
-        self.pump = Pump(self.shard, MemoryLog(), Clock(), loop, self.limits.uncommitted_bytes_max)
+        self.records = FileLog(DiskStore(data), loop.call_soon_threadsafe, pytest.fail) if data else MemoryLog()
+        defaults = QueueOptions(durability=self.records.level).changed(queue or {})
+        self.shard = Shard(
+            7, random.Random(1).random, defaults, auto_declare=auto_declare, memory_bytes_max=memory_bytes_max
+        )
+        restore(self.shard, self.records, clock)
+        self.pump = Pump(self.shard, self.records, clock, loop, self.limits.uncommitted_bytes_max)
         self.logged = structlog.testing.LogCapture()
         log = structlog.wrap_logger(None, processors=[self.logged], wrapper_class=structlog.stdlib.BoundLogger)
-        self.listener = Listener(self.pump, TokenAuth(token), self.limits, 7, "wherry/test", log)
+        epoch = self.shard.state.epoch
+        self.listener = Listener(self.pump, TokenAuth(token), self.limits, epoch, "wherry/test", log)
         self.host, self.port = "", 0
+        self.stopped = False
 
     async def start(self) -> None:
         self.host, self.port = await self.listener.start("127.0.0.1", 0)
 
     async def stop(self) -> None:
+        """Ends it; more than once does no harm."""
+        if self.stopped:
+            return
+        self.stopped = True
         self.listener.stop_accepting()
         await self.listener.close("draining", "the test is over")
         self.pump.close()
+        self.records.close()
 
     @property
     def url(self) -> str:
@@ -69,6 +96,11 @@ class RunningBroker:
     def consumers(self, name: str) -> int:
         queue = self.shard.state.names.get(name)
         return len(queue.consumers) if queue else 0
+
+    def resident_bytes(self, name: str) -> int:
+        """How many bytes of a queue's messages are in memory, counted one by one."""
+        batches = self.shard.state.names[name].batches_since(0)
+        return sum(each.block.size for each in batches if each.block.data is not None)
 
     async def until(self, true) -> None:
         """Turns the event loop until something is so."""

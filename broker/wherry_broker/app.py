@@ -33,7 +33,7 @@ from wherry_broker.server.auth import TokenAuth
 from wherry_broker.server.clock import Clock
 from wherry_broker.server.limits import Limits
 from wherry_broker.server.listener import Listener
-from wherry_broker.server.pump import Pump
+from wherry_broker.server.pump import Pump, restore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,13 +83,8 @@ class Broker:
 
     def _restore(self, clock: Clock) -> None:
         """Reads the log into the core, and begins a new segment."""
-        started = time.monotonic()
-        records, shard, count = self._records, self._shard, 0
-        for record, segment in records.replay(lambda: shard.ledger.has_memory):
-            shard.restore(record, segment)
-            count += 1
-        shard.restored(clock.now_ms())
-        records.start(shard.ledger.open(records.segment, records.oldest, clock.now_ms()))
+        started, records = time.monotonic(), self._records
+        count = restore(self._shard, records, clock)
         if isinstance(records, FileLog):
             if records.torn is not None:
                 self._log.warning(events.LOG_TORN, **records.torn._asdict())
@@ -122,6 +117,9 @@ class Broker:
         await self._listener.close("draining", GOODBYE)
         self._pump.close()
         self._records.close()
+        if isinstance(self._records, FileLog):
+            records = self._records
+            self._log.info(events.LOG_CLOSED, size_bytes=records.size_bytes, written_bytes=records.written_bytes)
 
 
 def run(config: Config, ready: Callable[[str], None]) -> int:

@@ -159,7 +159,7 @@ class Encoded(NamedTuple):
 def encode_entry(
     mark: int, number: int, synced: int, oldest: int, new: Sequence[Record], load: Callable[[Block], bytes]
 ) -> Encoded:
-    """One commit as bytes.
+    """One commit as bytes; its blocks know their checksums afterwards, for when they are read back.
 
     Args:
         mark: the mark of the segment that it goes into.
@@ -179,7 +179,8 @@ def encode_entry(
             rows.append((number_of_kind, *record))
             continue
         data = load(block) if block.data is None else block.data
-        rows.append((number_of_kind, *record[:-1], block.lengths, len(data), block.checksum or crc32c(data)))
+        block.checksum = block.checksum or crc32c(data)
+        rows.append((number_of_kind, *record[:-1], block.lengths, len(data), block.checksum))
         blocks.append(block)
         datas.append(data)
     head: bytes = msgpack.packb(rows)

@@ -37,6 +37,21 @@ class Client(Protocol):
         """Stops or starts reading, for the sake of all."""
 
 
+def restore(shard: Shard, log: Log, clock: Clock) -> int:
+    """Reads a log into a new core, and begins a new segment of it.
+
+    Returns:
+        How many records there were.
+    """
+    count = 0
+    for record, segment in log.replay(lambda: shard.ledger.has_memory):
+        shard.restore(record, segment)
+        count += 1
+    shard.restored(clock.now_ms())
+    log.start(shard.ledger.open(log.segment, log.oldest, clock.now_ms()))
+    return count
+
+
 class Pump:
     """Moves commands into the shard, records into the log, and effects to the clients.
 
