@@ -26,6 +26,7 @@ from wherry.wire.framing import FRAME_BYTES_MAX
 from wherry_broker.core.ledger import MEMORY_BYTES_MAX
 from wherry_broker.core.options import InvalidOption, QueueOptions, checked
 from wherry_broker.log.file import SEGMENT_BYTES
+from wherry_broker.tokens import TokenFileError, read_token
 from wherry_broker.units import duration_ms, size_bytes
 
 PREFIX = "WHERRY_"
@@ -329,31 +330,16 @@ def _token(token: str, file: str, merged: Mapping[str, Value], path: str) -> tup
     warnings = []
     if file:
         origin = merged["token_file"].origin
-        token = read_token(file)
+        try:
+            token = read_token(file)
+        except TokenFileError as error:
+            raise ConfigError(str(error)) from None
         warnings = _exposed(file)
     elif token and origin == f"file {path}":
         warnings = _exposed(path)
     if len(token) > TEXT_BYTES_MAX:
         raise ConfigError(f"the token is {len(token)} characters long, which is over {TEXT_BYTES_MAX} (from {origin})")
     return token, origin, warnings
-
-
-def read_token(path: str) -> str:
-    """The token that a file holds, without the line end.
-
-    Raises:
-        ConfigError: the file cannot be read, or holds none.
-    """
-    try:
-        token = Path(path).read_text("utf-8")
-    except OSError as error:
-        raise ConfigError(f"token file {path} cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"token file {path} is not UTF-8 text") from None
-    token = token.removesuffix("\n").removesuffix("\r")
-    if not token:
-        raise ConfigError(f"token file {path} is empty")
-    return token
 
 
 def _exposed(path: str) -> list[str]:

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import wherry
 from wherry_broker.cli.root import Exit, Failure, Globals, fail
-from wherry_broker.config import ConfigError, read_token
 from wherry_broker.eventloop import loop_factory
+from wherry_broker.tokens import TokenFileError, read_token
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -77,7 +77,7 @@ def token(given: Globals) -> str:
         return os.environ.get("WHERRY_TOKEN", "")
     try:
         return read_token(given.token_file)
-    except ConfigError as error:
+    except TokenFileError as error:
         fail(str(error))
 
 
@@ -126,4 +126,6 @@ def _unreachable(given: Globals, error: wherry.Disconnected) -> str:
     cause = error.__cause__
     if isinstance(cause, ConnectionRefusedError):
         return f"nothing listens at {address(given)}: is `wherry serve` running there?"
+    if isinstance(cause, OSError) and cause.strerror:
+        return f"no broker could be reached at {address(given)}: {cause.strerror}"
     return str(error)
