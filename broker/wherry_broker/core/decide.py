@@ -241,15 +241,15 @@ def busy(queue: Queue, block: Block, now_ms: int, *, by_messages: bool) -> Refus
     options = queue.options
     if by_messages:
         bound, held, limit, meter = "max_messages", queue.messages_held, options.max_messages, queue.freed_messages
-        missing, unit = held + block.count - limit, "messages"
+        more, unit = block.count, "messages"
     else:
         bound, held, limit, meter = "max_bytes", queue.bytes_held, options.max_bytes, queue.freed_bytes
-        missing, unit = held + block.size - limit, "bytes"
+        more, unit = block.size, "bytes"
     rate = meter.per_second(now_ms)
-    retry_after_ms = round(1000 * missing / rate) if rate > 0 else RETRY_AFTER_UNKNOWN_MS
+    retry_after_ms = round(1000 * (held + more - limit) / rate) if rate > 0 else RETRY_AFTER_UNKNOWN_MS
     return Refusal(
         "busy",
-        f"queue {queue.name!r} is full: it holds {held} {unit} and {bound} is {limit}",
+        f"queue {queue.name!r} is full: it holds {held} {unit}, {more} more came, and {bound} is {limit}",
         retry_after_ms=min(max(retry_after_ms, RETRY_AFTER_FLOOR_MS), RETRY_AFTER_CEILING_MS),
         retryable=True,
         queue=queue.name,
