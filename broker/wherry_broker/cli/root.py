@@ -32,6 +32,7 @@ class Exit(IntEnum):
     UNREACHABLE = 3
     TIMED_OUT = 4
     BUG = 70
+    IO_FAILED = 74
 
 
 class Failure(Exception):
@@ -68,7 +69,7 @@ class LazyGroup(click.Group):
         if cmd_name not in self.lazy:
             return None
         command: click.Command = importlib.import_module(f"wherry_broker.cli.{cmd_name}").command
-        return command
+        return anywhere(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Writes the table without importing anything."""
@@ -95,29 +96,62 @@ def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # no
         ctx.exit()
 
 
-@click.group(
-    cls=Root,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 refused by the broker, 2 wrong usage, 3 could not connect, 4 timed out.",
-)
-@click.option("--url", metavar="URL", help=f"The broker's address, such as {URL}. [WHERRY_URL]")
-@click.option("--token-file", metavar="FILE", help="A file that holds the token; else WHERRY_TOKEN is shown.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--version", is_flag=True, is_eager=True, help="Show the version.", expose_value=False, callback=_version)
-@click.pass_context
-def command(ctx: click.Context, url: str | None, token_file: str | None, *, as_json: bool) -> None:
-    """Wherry, a small and fast message broker.
-
-    Start one with `wherry serve`, then try `wherry publish emails hello` and `wherry consume emails`.
-    """
+def _check_no_token(url: str | None) -> None:
     if url and "@" in url:
         raise click.UsageError(
             "a token on the command line can be read by everyone on this machine: "
             "use WHERRY_TOKEN, WHERRY_URL or --token-file"
         )
+
+
+def _global_options(**how: Any) -> list[click.Option]:
+    """The options of all commands."""
+    return [
+        click.Option(["--url"], metavar="URL", help=f"The broker's address, such as {URL}. [WHERRY_URL]", **how),
+        click.Option(
+            ["--token-file"], metavar="FILE", help="A file that holds the token; else WHERRY_TOKEN is shown.", **how
+        ),
+        click.Option(["--json"], is_flag=True, help="Print JSON.", **how),
+    ]
+
+
+def _given_behind(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value:
+        if param.name == "url":
+            _check_no_token(value)
+        given: Globals = ctx.obj
+        ctx.obj = given._replace(**{str(param.name): value})
+
+
+def anywhere(command: click.Command) -> click.Command:
+    """Lets a command, and those in it, take the options of all commands behind its name too."""
+    for each in command.commands.values() if isinstance(command, click.Group) else ():
+        anywhere(each)
+    own = {option for param in command.params for option in param.opts}
+    for option in _global_options(hidden=True, expose_value=False, callback=_given_behind):
+        if not own & set(option.opts):
+            command.params.append(option)
+    return command
+
+
+@click.command(
+    cls=Root,
+    params=list[click.Parameter](_global_options()),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="--url, --token-file and --json may stand behind the command as well. "
+    "Exit codes: 0 done, 1 refused by the broker, 2 wrong usage, 3 could not connect, 4 timed out.",
+)
+@click.option("--version", is_flag=True, is_eager=True, help="Show the version.", expose_value=False, callback=_version)
+@click.pass_context
+def command(ctx: click.Context, /, url: str | None, token_file: str | None, *, json: bool) -> None:
+    """Wherry, a small and fast message broker.
+
+    Start one with `wherry serve`, then try `wherry publish emails hello` and `wherry consume emails`.
+    """
+    _check_no_token(url)
     environ = os.environ
     ctx.obj = Globals(
-        url or environ.get("WHERRY_URL") or URL, token_file or environ.get("WHERRY_TOKEN_FILE") or "", as_json
+        url or environ.get("WHERRY_URL") or URL, token_file or environ.get("WHERRY_TOKEN_FILE") or "", json
     )
 
 
@@ -159,6 +193,8 @@ def _ended(error: BaseException) -> int:
         case BrokenPipeError():
             _drop_output()
             return Exit.DONE
+        case OSError():
+            text, code = f"input or output failed: {error.strerror or error}", Exit.IO_FAILED
         case _:
             text, code = _bug(error), Exit.BUG
     click.echo(f"wherry: {text}", err=True)
