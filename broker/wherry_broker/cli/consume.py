@@ -1,23 +1,20 @@
 """`wherry consume`: take messages out of a queue, onto standard output.
 
-A message is acknowledged once all of it is written; one that is not goes back to the queue as it was. Writing never
-blocks the event loop, so that leases are prolonged, and signals heard, while nobody reads.
+A message is acknowledged once all of it is written, and taken out of the pipe if that is what it was written to; one
+that is not goes back to the queue as it was. Leases are as long as they can be: what the command holds is its own for
+as long as it lives, however slowly it is read, and nobody's as soon as its connection ends. Writing never blocks the
+event loop, so that heartbeats are answered, and signals heard, while nobody reads.
 """
 
 from __future__ import annotations
 
 import asyncio
-import bisect
-import contextlib
 import sys
-import time
 from collections import deque
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import click
 
-import wherry
 from wherry_broker.cli import output, remote
 from wherry_broker.cli.params import DURATION, QUEUE
 from wherry_broker.cli.progress import Progress
@@ -27,13 +24,17 @@ from wherry_broker.cli.streams import Output
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-CREDIT = 4_000
+    import wherry
+
+CREDIT, CREDIT_MAX = 4_000, 100_000
 BATCH_MESSAGES = 1_000
 ACKS_IN_FLIGHT = 8
 LOOK_MESSAGES = 10_000
-LOOK_LEASE_S = 3_600.0
-"""How long --no-ack may hold what it looks at."""
+LEASE_S = 604_800.0
+"""The longest lease that the broker gives."""
 TIMEOUT_S = 30.0
+PATIENCE_S = 1.0
+"""After how long a reader that takes nothing of a pipe gets all at once, when this command has an end."""
 
 
 @click.command("consume", short_help="Take messages out of a queue.")
@@ -41,13 +42,23 @@ TIMEOUT_S = 30.0
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after N messages.")
 @click.option("--wait", type=DURATION, metavar="TIME", help="Stop when nothing came for this time, such as 0, 5, 2m.")
 @click.option("--no-ack", is_flag=True, help=f"Hand all back at the end; at most {LOOK_MESSAGES} without --count.")
+@click.option(
+    "--credit",
+    type=click.IntRange(1, CREDIT_MAX),
+    default=CREDIT,
+    metavar="N",
+    help=f"Hold at most N at a time: few leave more to other consumers, many are faster.  [{CREDIT}]",
+)
 @click.option("--null", is_flag=True, help="Write a NUL after each message instead of a newline.")
 @click.pass_obj
-def command(given: Globals, /, queue: str, *, count: int | None, wait: float | None, no_ack: bool, null: bool) -> int:
+def command(
+    given: Globals, /, queue: str, *, count: int | None, wait: float | None, no_ack: bool, credit: int, null: bool
+) -> int:
     """Take messages out of QUEUE, and write each to standard output, followed by a newline.
 
-    A message is acknowledged once it is written. Without --count and --wait it goes on for ever; Ctrl-C ends it, and
-    what was not written goes back to the queue. With --json each message is a line of JSON with its id and headers.
+    A message is acknowledged once it is written, and once a reader has taken it out of the pipe: what `| head` does not
+    take goes back to the queue. Without --count and --wait it goes on for ever, and Ctrl-C ends it. With --json each
+    message is a line of JSON with its id and headers.
 
     Exits with 4 when fewer than --count messages came within --wait.
 
@@ -55,13 +66,15 @@ def command(given: Globals, /, queue: str, *, count: int | None, wait: float | N
     Examples:
       wherry consume emails --count 1
       wherry consume logs --wait 5 > access.log
+      wherry consume jobs --credit 1 | while read -r job; do ./work "$job"; done
     """  # noqa: D301 (click's mark is the character itself)
     if no_ack and count is None:
         count = LOOK_MESSAGES
 
     async def work(broker: wherry.Broker) -> int:
         stop = remote.stop_on_signal()
-        taking = Taking(broker, broker.queue(queue), stop, b"\0" if null else b"\n", as_json=given.json, keep=no_ack)
+        end = b"\0" if null else b"\n"
+        taking = Taking(broker, broker.queue(queue), stop, credit, end, as_json=given.json, keep=no_ack)
         return await taking.run(count, wait)
 
     return remote.run(given, work, TIMEOUT_S)
@@ -74,49 +87,62 @@ class Taking:
         broker: the connection.
         queue: what is consumed.
         stop: ends it.
+        credit: how many messages it may hold at a time.
         end: what follows every message.
         as_json: whether to write JSON instead of bare bodies.
         keep: whether to hand everything back at the end, instead of acknowledging it.
     """
 
     def __init__(
-        self, broker: wherry.Broker, queue: wherry.Queue, stop: remote.Stop, end: bytes, *, as_json: bool, keep: bool
+        self,
+        broker: wherry.Broker,
+        queue: wherry.Queue,
+        stop: remote.Stop,
+        credit: int,
+        end: bytes,
+        *,
+        as_json: bool,
+        keep: bool,
     ) -> None:
         self._broker = broker
         self._queue = queue
         self._stop = stop
+        self._credit = credit
         self._end = end
         self._as_json = as_json
         self._keep = keep
         self._kept: list[wherry.Message] = []
         self._acks: deque[wherry.Settlement] = deque()
-        self._late = 0
-        self._out = Output(sys.stdout.fileno(), stop)
+        self._problem: OSError | None = None
         self._progress = Progress("consumed")
 
     async def run(self, count: int | None, wait: float | None) -> int:
         """Takes and writes; returns the exit code."""
-        unwatch = self._out.watch_reader(self._end_early)
-        lease = LOOK_LEASE_S if self._keep else None
-        credit = count if self._keep and count else min(CREDIT, count or CREDIT)
+        out = Output(
+            sys.stdout.fileno(), self._stop, self._end_early, None if count is None and wait is None else PATIENCE_S
+        )
+        out.watch()
+        credit = count if self._keep and count else min(self._credit, count or self._credit)
         try:
-            async with self._queue.consume(credit, lease=lease) as consumer:
-                missing = await self._take(consumer.batches(min(BATCH_MESSAGES, credit)), count, wait)
+            async with self._queue.consume(credit, lease=LEASE_S) as consumer:
+                missing = await self._take(consumer.batches(min(BATCH_MESSAGES, credit)), out, count, wait)
         finally:
-            unwatch()
+            out.close()
             await self._finish()
         if missing:
             fail(f"{missing} of {count} messages did not come in time", Exit.TIMED_OUT)
         return Exit.DONE
 
-    async def _take(self, batches: AsyncIterator[list[wherry.Message]], count: int | None, wait: float | None) -> int:
+    async def _take(
+        self, batches: AsyncIterator[list[wherry.Message]], out: Output, count: int | None, wait: float | None
+    ) -> int:
         """Returns how many of `count` did not come in time."""
         left = count
         while batch := await self._next(batches, wait):
             if left is not None and len(batch) > left:
                 release(batch[left:])
                 del batch[left:]
-            await self._write(batch)
+            await self._write(batch, out)
             if left is not None:
                 left -= len(batch)
             if left == 0 or self._stop.done():
@@ -147,23 +173,11 @@ class Taking:
             await self._broker.ping()
         await asyncio.sleep(0)
 
-    async def _write(self, batch: list[wherry.Message]) -> None:
-        """Writes messages, and settles them by how much was written."""
-        batch = self._in_time(batch)
-        if not batch:
-            return
-        pieces = [self._text(message) + self._end for message in batch]
-        holding = asyncio.ensure_future(self._hold(batch))
-        try:
-            written = await self._out.write(b"".join(pieces))
-        except BrokenPipeError:
-            written = 0
-            self._end_early()
-        finally:
-            holding.cancel()
-        whole = bisect.bisect_right(list(accumulate(map(len, pieces))), written)
-        release(batch[whole:])
-        await self._settle(batch[:whole])
+    async def _write(self, batch: list[wherry.Message], out: Output) -> None:
+        """Writes messages, and settles those that were written."""
+        written = await out.write([self._text(message) + self._end for message in batch])
+        release(batch[written:])
+        await self._settle(batch[:written])
 
     async def _settle(self, batch: list[wherry.Message]) -> None:
         self._progress.add(len(batch))
@@ -172,36 +186,15 @@ class Taking:
         elif batch:
             self._acks.append(self._queue.ack_many(batch))
             while len(self._acks) > ACKS_IN_FLIGHT:
-                await self._confirm()
-
-    async def _confirm(self) -> None:
-        try:
-            await self._acks.popleft()
-        except wherry.StaleDelivery:
-            self._late += 1
-
-    async def _hold(self, batch: Sequence[wherry.Message]) -> None:
-        """Prolongs the leases of a batch for as long as it takes to write it."""
-        lease_s = max(1.0, batch[0].deadline.timestamp() - time.time())
-        with contextlib.suppress(wherry.WherryError):  # a lost connection is for the one who writes to find
-            while True:
-                await asyncio.sleep(lease_s / 3)
-                for message in batch:
-                    message.extend(lease_s)
-
-    def _in_time(self, batch: list[wherry.Message]) -> list[wherry.Message]:
-        """Those whose lease still runs: the others are another consumer's already, or come again."""
-        now = time.time()
-        if batch[0].deadline.timestamp() > now:
-            return batch
-        return [message for message in batch if message.deadline.timestamp() > now]
+                await self._acks.popleft()
 
     def _text(self, message: wherry.Message) -> bytes:
         if not self._as_json:
             return message.body
         return output.json_line(output.message_fields(message)).encode()
 
-    def _end_early(self) -> None:
+    def _end_early(self, problem: OSError | None) -> None:
+        self._problem = self._problem or problem
         if not self._stop.done():
             self._stop.set_result(0)
 
@@ -210,9 +203,9 @@ class Taking:
         self._progress.end()
         release(self._kept)
         while self._acks:
-            await self._confirm()
-        if self._late:
-            fail("some messages were written after their lease had run out, and may come again", Exit.REFUSED)
+            await self._acks.popleft()
+        if self._problem is not None:
+            fail(f"standard output cannot be written: {self._problem.strerror}", Exit.IO_FAILED)
 
 
 async def _anext(batches: AsyncIterator[list[wherry.Message]]) -> list[wherry.Message]:
