@@ -6,8 +6,9 @@ PYTEST := $(BIN)python -m pytest
 
 # The figures of a release run; CONTRIBUTING.md says what they count. `make sim WHERRY_TEST_STEPS=1000` takes fewer.
 sim: export WHERRY_TEST_STEPS ?= 150000
+crash: export WHERRY_TEST_FAULTS ?= 3000
 
-.PHONY: help venv check test ci ci-long sim bench docker-test format wheel clean
+.PHONY: help venv check test ci ci-long sim crash bench docker-test format wheel clean
 
 help:  ## list these
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +31,9 @@ ci-long: $(VENV)  ## all tests, the slow ones too
 
 sim: $(VENV)  ## the core against its model, for a release: 100,000 random steps and more
 	$(PYTEST) tests/property/test_core_model.py $(ARGS)
+
+crash: $(VENV)  ## the broker under faults, for a release: an error at every call that it makes for its log
+	$(PYTEST) tests/faults -m "slow or not slow" $(ARGS)
 
 bench: $(VENV)  ## how fast it is; ARGS="--help" for more
 	$(BIN)python bench/loopback.py $(ARGS)

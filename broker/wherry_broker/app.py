@@ -28,7 +28,7 @@ from wherry_broker.core.shard import Shard
 from wherry_broker.eventloop import loop_factory
 from wherry_broker.log.file import FileLog
 from wherry_broker.log.memory import MemoryLog
-from wherry_broker.log.store import DiskStore
+from wherry_broker.log.store import DiskStore, LogUnusable
 from wherry_broker.server.auth import TokenAuth
 from wherry_broker.server.clock import Clock
 from wherry_broker.server.limits import Limits
@@ -36,7 +36,7 @@ from wherry_broker.server.listener import Listener
 from wherry_broker.server.pump import Pump, restore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from structlog.typing import FilteringBoundLogger
 
@@ -68,7 +68,8 @@ class Broker:
         clock = Clock()
         self._settings = settings
         self._log = log
-        self._records = _log_of(settings, loop, partial(_on_log_failure, log))
+        with _telling_the_directory(settings.data):
+            self._records = _log_of(settings, loop, partial(_on_log_failure, log))
         self._shard = Shard(
             0,
             random.random,
@@ -76,7 +77,8 @@ class Broker:
             auto_declare=settings.auto_declare,
             memory_bytes_max=settings.memory_bytes_max,
         )
-        self._restore(clock)
+        with _telling_the_directory(settings.data):
+            self._restore(clock)
         self._pump = Pump(self._shard, self._records, clock, loop, limits.uncommitted_bytes_max)
         auth = TokenAuth(settings.token)
         self._listener = Listener(self._pump, auth, limits, self._shard.state.epoch, f"wherry/{version()}", log)
@@ -134,6 +136,7 @@ def run(config: Config, ready: Callable[[str], None]) -> int:
 
     Raises:
         ConfigError: the settings do not go together.
+        LogUnusable: the log cannot be read, or no segment of it be begun.
         OSError: the address is taken, or is none of this machine.
     """
     settings = config.settings
@@ -237,6 +240,15 @@ def _log_of(
         segment_bytes=settings.segment_bytes,
         sync_interval_ms=round(settings.sync_interval_s * 1000),
     )
+
+
+@contextlib.contextmanager
+def _telling_the_directory(data: str) -> Iterator[None]:
+    """Tells an error of the disk apart from one of the network."""
+    try:
+        yield
+    except OSError as error:
+        raise LogUnusable(f"the log in {data} cannot be used: {error}") from error
 
 
 def _on_log_failure(log: FilteringBoundLogger, error: BaseException) -> None:

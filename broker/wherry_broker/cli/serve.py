@@ -57,7 +57,7 @@ def command(ctx: click.Context, /, durability: str | None, **flags: Any) -> int:
     """
     from wherry_broker import app  # noqa: PLC0415 (`wherry serve --help` needs none of it)
     from wherry_broker.log.recovery import CorruptLog  # noqa: PLC0415
-    from wherry_broker.log.store import LogLocked  # noqa: PLC0415
+    from wherry_broker.log.store import LogLocked, LogUnusable  # noqa: PLC0415
 
     given: Globals = ctx.obj
     flags["token_file"] = flags["token_file"] or given.token_file or None
@@ -66,7 +66,7 @@ def command(ctx: click.Context, /, durability: str | None, **flags: Any) -> int:
         return app.run(resolved, _say_ready)
     except config.ConfigError as error:
         fail(str(error))
-    except (CorruptLog, LogLocked) as error:
+    except (CorruptLog, LogLocked, LogUnusable) as error:
         fail(str(error), app.EXIT_LOG_FAILED)
     except OSError as error:
         fail(_why_not(error, resolved.settings))

@@ -24,6 +24,10 @@ class LogLocked(Exception):
     """Another process works on the log."""
 
 
+class LogUnusable(Exception):
+    """The directory of the log, or a file in it, cannot be read or written; the text names it and says why."""
+
+
 class File(Protocol):
     """A file that is being appended to."""
 
@@ -127,11 +131,12 @@ class DiskStore:
 
         Raises:
             LogLocked: another one does.
+            OSError: the directory cannot be written.
         """
         self._lock = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             owner = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
             os.close(self._lock)
             raise LogLocked(f"{self.path} is in use by process {owner or 'unknown'}") from error
