@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from model import Consumer, Model, bodies_of, expanded, seen
 
 from wherry.model import commands, replies
-from wherry_broker.core import decide, index, lane, records, shard, timers
+from wherry_broker.core import decide, dispatch, index, lane, records, timers
 from wherry_broker.core import queue as core_queue
 from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, READY, STATE_NAMES
 from wherry_broker.core.effects import Delivery
@@ -124,7 +124,7 @@ class CoreMachine(RuleBasedStateMachine):
         # Small, so that the sweeps and the cutting of spans happen within the few messages of an example.
         for module, name in ((index, "HOLES_MIN"), (lane, "GARBAGE_MIN"), (timers, "GARBAGE_MIN")):
             self.patches.setattr(module, name, 2)
-        self.patches.setattr(shard, "SPAN_BYTES_MAX", SPAN_BYTES_MAX)
+        self.patches.setattr(dispatch, "SPAN_BYTES_MAX", SPAN_BYTES_MAX)
         self.patches.setattr(core_queue, "COMPACT_BYTES_MIN", 4)
         self.jitter = 0.5
         self.now = 1_000_000

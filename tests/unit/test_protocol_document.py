@@ -310,7 +310,8 @@ def test_the_refusals_of_the_core_are_the_errors_that_are_listed_as_sent():
 
 
 def test_consumers_are_stopped_with_the_codes_that_are_listed():
-    stopped = {call.args[1].value for call in calls("_stop", "core")}
+    dismissals = [*calls("dismiss", "core"), *calls("dismiss_session", "core")]
+    stopped = {call.args[1].value for call in dismissals}
     assert stopped == {code for code, row in ERRORS.items() if "STOPPED" in row["sent"]}
 
 

@@ -18,7 +18,7 @@ from wherry.model.commands import (
     Stop,
     Verb,
 )
-from wherry_broker.core import records, shard
+from wherry_broker.core import dispatch, records
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.shard import Shard
@@ -225,7 +225,7 @@ def test_a_session_without_room_waits_and_others_go_on(driver, rows):
 
 
 def test_a_long_span_is_cut_to_what_there_is_room_for(driver, rows, monkeypatch):
-    monkeypatch.setattr(shard, "SPAN_BYTES_MAX", 10)
+    monkeypatch.setattr(dispatch, "SPAN_BYTES_MAX", 10)
     driver.publish(*[b"xxxx"] * 9, b"y" * 30)
     driver.shard.make_room(driver.session, 3)
     assert driver.consume() == [(1, 2, 1)]

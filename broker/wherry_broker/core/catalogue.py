@@ -1,0 +1,78 @@
+"""The catalogue of queues: they are declared, changed, emptied and deleted here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wherry.model import commands, replies
+from wherry_broker.core import decide, records, view
+
+if TYPE_CHECKING:
+    from wherry_broker.core.answers import Answers
+    from wherry_broker.core.attendance import Attendance
+    from wherry_broker.core.consumers import Session
+    from wherry_broker.core.ledger import Ledger
+    from wherry_broker.core.options import QueueOptions
+    from wherry_broker.core.queue import Queue
+
+
+class Catalogue:
+    """Carries out what is asked for whole queues.
+
+    Args:
+        ledger: the durable state.
+        answers: where answers go.
+        attendance: told of queues that are deleted.
+        defaults: the options of a queue that is declared without any.
+        auto_declare: whether an unknown queue is declared when it is used.
+    """
+
+    def __init__(
+        self, ledger: Ledger, answers: Answers, attendance: Attendance, defaults: QueueOptions, *, auto_declare: bool
+    ) -> None:
+        self._ledger = ledger
+        self._state = ledger.state
+        self._answers = answers
+        self._attendance = attendance
+        self._defaults = defaults
+        self._auto_declare = auto_declare
+
+    def opened(self, name: str) -> Queue:
+        """The queue of a name; declares it when that is allowed.
+
+        Raises:
+            Refusal: not_found, there is none and it may not be declared.
+        """
+        if name not in self._state.names and self._auto_declare:
+            self._ledger.apply(decide.declare(self._state, name, {}, self._defaults))
+        return decide.named(self._state, name)
+
+    def declare(self, session: Session, command: commands.Declare, now_ms: int) -> None:
+        """Makes a queue, or sees that it is as asked."""
+        new = decide.declare(self._state, command.queue, command.options, self._defaults)
+        self._ledger.apply(new)
+        queue = self._state.names[command.queue]
+        info = view.queue_info(queue, now_ms)
+        self._answers.say(session, replies.QueueInfo(command.request, info, bool(new)), queue.mark)
+
+    def delete(self, session: Session, command: commands.Delete, _now_ms: int) -> None:
+        """Removes a queue with all that it holds."""
+        queue = decide.named(self._state, command.queue)
+        held = queue.messages_held
+        self._ledger.apply((records.Deleted(queue.number),))
+        self._attendance.dismiss(queue, "not_found", f"queue {queue.name!r} was deleted", self._ledger.newest_mark)
+        self._ledger.dirty.pop(queue, None)
+        self._answers.say(session, replies.Done(command.request, held), self._ledger.newest_mark)
+
+    def purge(self, session: Session, command: commands.Purge, now_ms: int) -> None:
+        """Removes all messages of some states."""
+        queue = decide.named(self._state, command.queue)
+        before = queue.messages_held
+        self._ledger.apply(decide.purge(queue, command.states, now_ms))
+        self._answers.say(session, replies.Done(command.request, before - queue.messages_held), queue.mark)
+
+    def pause(self, session: Session, command: commands.Pause, _now_ms: int) -> None:
+        """Stops or starts the deliveries of a queue."""
+        queue = decide.named(self._state, command.queue)
+        self._ledger.apply(decide.pause(queue, paused=command.paused))
+        self._answers.say(session, replies.Done(command.request), queue.mark)

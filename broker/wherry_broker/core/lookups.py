@@ -1,0 +1,77 @@
+"""Requests that only look: they are answered from the state, change nothing, and may be answered at length."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wherry.model import commands, replies
+from wherry_broker.core import decide, view
+from wherry_broker.core.decide import Refusal
+
+if TYPE_CHECKING:
+    from wherry_broker.core.answers import Answers
+    from wherry_broker.core.consumers import Session
+    from wherry_broker.core.ledger import Ledger
+
+ANSWER_BYTES_MAX = 4_194_304
+"""How much one session is answered by requests that only look, before it has taken some of it."""
+LOOK_BYTES = 1_024
+"""What a small answer counts, or one row of a long one: about what it takes until it is sent."""
+
+
+class Lookups:
+    """Answers requests that only look.
+
+    Args:
+        ledger: the durable state.
+        answers: where answers go.
+    """
+
+    def __init__(self, ledger: Ledger, answers: Answers) -> None:
+        self._ledger = ledger
+        self._answers = answers
+        self._state = ledger.state
+        self._waiting_peeks: list[tuple[int, commands.Peek]] = []
+
+    def info(self, session: Session, command: commands.Info, now_ms: int) -> None:
+        """A queue's counts, rates and options."""
+        self._count(session, LOOK_BYTES)
+        queue = decide.named(self._state, command.queue)
+        self._answers.say(session, replies.QueueInfo(command.request, view.queue_info(queue, now_ms)), queue.mark)
+
+    def list_queues(self, session: Session, command: commands.ListQueues, _now_ms: int) -> None:
+        """A page of queues."""
+        self._count(session, LOOK_BYTES)
+        queues, more = self._state.page(command.prefix, command.after, view.PAGE_QUEUES_MAX)
+        session.answered_bytes += LOOK_BYTES * len(queues)
+        rows = tuple(view.queue_row(queue) for queue in queues)
+        self._answers.say(session, replies.Queues(command.request, rows, more), self._ledger.newest_mark)
+
+    def peek(self, session: Session, command: commands.Peek, _now_ms: int) -> None:
+        """Messages of a queue; the answer waits until their bytes are in memory."""
+        queue = decide.named(self._state, command.queue)
+        absent = view.absent(queue, command.state, command.first, command.limit)
+        if absent:
+            for batch in absent:
+                self._ledger.pager.want(batch)
+            self._waiting_peeks.append((session.number, command))
+            return
+        self._count(session, LOOK_BYTES)
+        spans, lengths, block = view.peek(queue, command.state, command.first, command.limit)
+        session.answered_bytes += len(block)
+        self._answers.say(session, replies.Peeked(command.request, spans, lengths, block), queue.mark)
+
+    def take_waiting(self) -> list[tuple[int, commands.Peek]]:
+        """The peeks that wait for bytes, each with its session's number; they are to be submitted again."""
+        waiting, self._waiting_peeks = self._waiting_peeks, []
+        return waiting
+
+    def _count(self, session: Session, size: int) -> None:
+        """Counts an answer to a request that only looks: a few bytes ask for it, and it may be a million long.
+
+        Raises:
+            Refusal: unavailable, the session was answered much and has taken none of it yet.
+        """
+        if session.answered_bytes > ANSWER_BYTES_MAX:
+            raise Refusal("unavailable", "too much was asked at once: take the answers first", retryable=True)
+        session.answered_bytes += size

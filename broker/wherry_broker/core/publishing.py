@@ -1,0 +1,64 @@
+"""Publishing: messages come into queues, or are refused."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wherry.model import commands, replies
+from wherry_broker.core import decide, joining, records
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wherry_broker.core.answers import Answers
+    from wherry_broker.core.consumers import Session
+    from wherry_broker.core.ledger import Ledger
+    from wherry_broker.core.queue import Queue
+
+
+class Publishing:
+    """Carries out publishes.
+
+    Args:
+        ledger: the durable state.
+        answers: where confirms go.
+    """
+
+    def __init__(self, ledger: Ledger, answers: Answers) -> None:
+        self._ledger = ledger
+        self._state = ledger.state
+        self._answers = answers
+
+    def publish(self, session: Session, queue: Queue, command: commands.Publish, now_ms: int) -> None:
+        """Stores a batch, or as much of it as fits when it is divisible."""
+        first = queue.known(command.dedupe, now_ms) if command.dedupe else None
+        if first is not None:
+            self._confirm(session, queue, ((command.request, first, True),))
+            return
+        envelope, ready_at_ms = decide.envelope_of(queue, command, now_ms)
+        block = decide.block_of(command)
+        decide.check_disk(self._state, queue, block)
+        self._ledger.apply(decide.drop_oldest(queue, block, now_ms))
+        # A dedupe key stands for the whole batch: were a part stored under it, a retry of the rest would be lost.
+        count, busy = decide.room(queue, block, now_ms, divisible=command.divisible and not command.dedupe)
+        first = queue.next_offset
+        if count:
+            stored = block if count == block.count else block.part(0, count)
+            self._ledger.apply((records.Published(queue.number, first, envelope, ready_at_ms, command.dedupe, stored),))
+        if busy is None:
+            self._confirm(session, queue, ((command.request, first, False),))
+        else:
+            self._answers.refuse(session, command, busy, first if count else 0, count)
+
+    def publish_together(self, session: Session, publishes: Sequence[commands.Publish], now_ms: int) -> bool:
+        """Stores publishes as one batch; False, and nothing has happened, when each has to be decided alone."""
+        record = joining.store(self._state, publishes, now_ms)
+        if record is None:
+            return False
+        self._ledger.apply((record,))
+        queue = self._state.queues[record.queue]
+        self._confirm(session, queue, joining.confirms(publishes, record.first))
+        return True
+
+    def _confirm(self, session: Session, queue: Queue, rows: tuple[tuple[int, int, bool], ...]) -> None:
+        self._answers.say(session, replies.Confirm(queue.options.durability, rows), queue.mark)
