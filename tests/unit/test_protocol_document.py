@@ -15,6 +15,7 @@ import pytest
 
 import wherry_broker
 import wire_vectors
+from documents import Document, tables
 from wherry import errors
 from wherry.model import commands, fields, names, replies
 from wherry.model.fields import Malformed, OutOfRange, Spec
@@ -26,43 +27,15 @@ from wherry_broker.core.effects import Delivery
 from wherry_broker.core.shard import Shard
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = (ROOT / "protocol.md").read_text("utf-8")
+DOCUMENT = Document(ROOT / "protocol.md")
+section, table, fenced = DOCUMENT.section, DOCUMENT.table, DOCUMENT.fenced
 BROKER = Path(wherry_broker.__file__).parent
 NOW_MS = 1_800_000_000_000
 TYPE_NAMES = {int: "int", str: "str", bytes: "bin", bool: "bool", dict: "map", tuple: "array", type(None): "nil"}
 
 
-def section(title: str) -> str:
-    """What stands under a heading, up to the next one of its level or above."""
-    found = re.search(rf"^(#+) {re.escape(title)}$", DOCUMENT, re.MULTILINE)
-    assert found, title
-    level, rest = len(found[1]), DOCUMENT[found.end() :]
-    end = re.search(rf"^#{{1,{level}}} ", rest, re.MULTILINE)
-    return rest[: end.start()] if end else rest
-
-
-def tables(text: str) -> list[list[dict[str, str]]]:
-    """The tables of a text: rows by the names of their columns, without code marks."""
-    result = []
-    for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
-        head, _, *lines = ([cell.strip() for cell in line.strip().strip("|").split("|")] for line in block.splitlines())
-        assert all(len(line) == len(head) for line in lines), block
-        result.append([{name: cell.replace("`", "") for name, cell in zip(head, line, strict=True)} for line in lines])
-    return result
-
-
-def table(title: str) -> list[dict[str, str]]:
-    return tables(section(title))[0]
-
-
 def numbers(text: str) -> list[int]:
     return [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", text)]
-
-
-def fenced(language: str) -> str:
-    found = re.findall(rf"^```{language}\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
-    assert len(found) == 1, language
-    return found[0]
 
 
 def all_specs() -> dict[str, Spec]:
@@ -193,7 +166,7 @@ def test_the_opcodes_are_listed_in_order():
 
 
 def test_every_opcode_has_a_chapter_and_every_chapter_an_opcode():
-    chapters = re.findall(r"^### (0x.*)$", DOCUMENT, re.MULTILINE)
+    chapters = re.findall(r"^### (0x.*)$", DOCUMENT.text, re.MULTILINE)
     assert chapters == [heading(opcode) for opcode in sorted(LAYOUTS)]
 
 
@@ -385,7 +358,7 @@ def test_the_levels_are_the_code_s():
 
 
 def test_the_version_is_the_code_s():
-    assert DOCUMENT.startswith(f"# The wherry protocol, version {codec.VERSION}\n")
+    assert DOCUMENT.text.startswith(f"# The wherry protocol, version {codec.VERSION}\n")
 
 
 # Section 11: the session.
@@ -449,8 +422,4 @@ def framed(say: Any) -> Any:
 
 
 def test_the_contents_lead_to_the_sections():
-    listed = re.findall(r"^\d+\. \[(.*)\]\(#(.*)\)$", DOCUMENT, re.MULTILINE)
-    titles = re.findall(r"^## \d+\. (.*)$", DOCUMENT, re.MULTILINE)
-    assert [title for title, _ in listed] == titles
-    for number, (title, anchor) in enumerate(listed, 1):
-        assert anchor == f"{number}-" + re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
+    DOCUMENT.check_contents()

@@ -288,7 +288,12 @@ def _published(fields: Any, block: Block) -> Record:
 
 def _rehomed(fields: Any, block: Block) -> Record:
     queue, first, envelope, stages = fields
-    return records.Rehomed(queue, first, Envelope(*envelope), tuple(records.Stage(*stage) for stage in stages), block)
+    return records.Rehomed(queue, first, Envelope(*envelope), tuple(map(_stage, stages)), block)
+
+
+def _stage(fields: Any) -> records.Stage:
+    stage = records.Stage(*fields)
+    return stage if stage.failure is None else stage._replace(failure=Failure(*stage.failure))
 
 
 _DECODERS: dict[int, Callable[[Any], Record]] = {

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from wherry_broker.log.store import Store
 
 
+NO_PREAMBLE = "there is no entry, where the preamble should be"
+
+
 class CorruptLog(Exception):
     """The log cannot be read; the text names the file, the offset, and what can be done.
 
@@ -151,8 +154,7 @@ def _oldest(store: Store, head: SegmentHead, numbers: list[int]) -> int:
         else:
             oldest = item.prefix.oldest
     if not oldest:
-        reason = bad.reason if bad is not None else "there is no entry, where the preamble should be"
-        raise CorruptLog(name, SEGMENT_HEAD_BYTES, reason)
+        raise CorruptLog(name, SEGMENT_HEAD_BYTES, NO_PREAMBLE if bad is None else bad.reason)
     present = set(numbers)
     missing = next((number for number in range(oldest, head.segment) if number not in present), None)
     if missing is None:
@@ -225,20 +227,32 @@ def read_segments(
     """
     previous: Prefix | None = None
     for segment in segments:
-        name = segment_name(segment)
-        data = store.read(name)
+        data = store.read(segment_name(segment))
         head = head_of(data, segment)
+        first = True
         for item in entries(data, head, keeps_blocks):
             if isinstance(item, Bad):
                 torn = _torn(data, head, item, previous) if segment == segments[-1] else None
                 if torn is None:
-                    raise CorruptLog(name, item.offset, item.reason)
+                    raise CorruptLog(segment_name(segment), item.offset, item.reason)
                 yield torn
                 return
             if previous is not None and item.prefix.number != previous.number + 1:
-                raise CorruptLog(name, item.offset, f"entry {item.prefix.number} follows entry {previous.number}")
-            previous = item.prefix
+                raise _gap(store, item, previous, first=first)
+            previous, first = item.prefix, False
             yield item
+        if first:
+            raise CorruptLog(segment_name(segment), SEGMENT_HEAD_BYTES, NO_PREAMBLE)
+
+
+def _gap(store: Store, entry: Entry, previous: Prefix, *, first: bool) -> CorruptLog:
+    """An entry that does not follow the one before it; the first one of a segment tells that the file before is cut."""
+    name = segment_name(entry.segment)
+    if not first or entry.prefix.number < previous.number:
+        return CorruptLog(name, entry.offset, f"entry {entry.prefix.number} follows entry {previous.number}")
+    before = segment_name(entry.segment - 1)
+    reason = f"it ends with entry {previous.number}, and {name} begins with entry {entry.prefix.number}"
+    return CorruptLog(before, store.size(before), reason)
 
 
 def _torn(data: bytes, head: SegmentHead, bad: Bad, previous: Prefix | None) -> Torn | None:
