@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import subprocess
 from typing import Self
 
-USAGE, REFUSED, UNREACHABLE = 2, 1, 3
+REFUSED, USAGE, UNREACHABLE, LOG_FAILED = 1, 2, 3, 74
 TOKEN = "a-planted-secret"
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -25,9 +25,9 @@ def wherry(tmp_path):
     return CommandLine(tmp_path)
 
 
-def refusal(done: subprocess.CompletedProcess[str]) -> str:
+def refusal(done: subprocess.CompletedProcess[str], code: int = USAGE) -> str:
     """What a broker says that does not start: one line."""
-    assert (done.returncode, done.stdout) == (USAGE, "")
+    assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr.startswith("wherry: ")
     assert done.stderr.count("\n") == 1
     return done.stderr
@@ -97,7 +97,6 @@ def test_a_port_that_is_taken(wherry):
         (["--port", "65536"], ["port '65536'", "0 to 65535", "--port"]),
         (["--drain-s", "soon"], ["drain_s 'soon'", "duration", "--drain-s"]),
         (["--durability", "synced"], ["'synced'", "'memory'", "--data DIR"]),
-        (["--data", "/proc/nowhere"], ["log", "/proc/nowhere", "No such file"]),
         (["--config", "/nowhere.toml"], ["/nowhere.toml", "No such file"]),
         (["--token-file", "/nowhere.token"], ["/nowhere.token", "No such file"]),
         (["--token", TOKEN], ["--token"]),
@@ -107,6 +106,11 @@ def test_what_it_cannot_do_is_refused_in_one_line(wherry, flags, words):
     said = refusal(wherry.run("serve", "--port", "0", *flags))
     assert [word for word in words if word not in said] == []
     assert TOKEN not in said
+
+
+def test_a_log_that_cannot_be_used(wherry):
+    said = refusal(wherry.run("serve", "--port", "0", "--data", "/proc/nowhere"), LOG_FAILED)
+    assert "the log in /proc/nowhere cannot be used" in said
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
