@@ -139,14 +139,37 @@ class Shard:
         except Refusal as refusal:
             self._answers.refuse(session, command, refusal)
 
-    def submit_all(self, number: int, given: Sequence[commands.Request | commands.Credit], now_ms: int) -> None:
-        """Takes commands of a session that came together, in order; the same as one `submit` for each."""
+    def submit_all(
+        self,
+        number: int,
+        given: Sequence[commands.Request | commands.Credit],
+        now_ms: int,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Takes commands of a session that came together, in order; the same as one `submit` for each.
+
+        Args:
+            number: the session.
+            given: the commands.
+            now_ms: the time.
+            enough: asked between commands whether to leave the rest.
+
+        Returns:
+            How many of them were taken.
+        """
+        taken = 0
         for item in joining.joined(given):
             if not isinstance(item, joining.Together):
                 self.submit(number, item, now_ms)
-            elif not self._publish_together(self._sessions[number], item.publishes, now_ms):
-                for publish in item.publishes:
-                    self.submit(number, publish, now_ms)
+                taken += 1
+            else:
+                if not self._publish_together(self._sessions[number], item.publishes, now_ms):
+                    for publish in item.publishes:
+                        self.submit(number, publish, now_ms)
+                taken += len(item.publishes)
+            if enough():
+                break
+        return taken
 
     def tick(self, now_ms: int) -> None:
         """Applies all that is due at `now_ms`."""

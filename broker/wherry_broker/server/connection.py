@@ -135,7 +135,8 @@ class Connection(asyncio.BufferedProtocol):
         """How many bytes may be delivered now."""
         if self._transport is None or self._session.phase != OPEN:
             return 0
-        return self._limits.write_high_bytes - self._transport.get_write_buffer_size()
+        # One more than the limit: a transport that holds just that much is not full, and so never tells of room.
+        return self._limits.write_high_bytes + 1 - self._transport.get_write_buffer_size()
 
     def hold_reading(self, *, hold: bool) -> None:
         """Stops or starts reading, for the sake of all."""

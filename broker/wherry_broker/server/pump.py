@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from wherry_broker.server.clock import Clock
 
 
+COMMANDS_A_TURN = 512
+"""How many commands of one client are taken at a time: what they are answered is sent before the next ones."""
+TURN_MS = 20
+"""How long the commands of one client may take at a time: one that asks for much work does not stop the others."""
+
+
 class Client(Protocol):
     """A connection, as the pump sees it."""
 
@@ -72,6 +78,7 @@ class Pump:
         self._loop = loop
         self._uncommitted_bytes_max = uncommitted_bytes_max
         self._clients: dict[int, Client] = {}
+        self._waiting: dict[int, list[commands.Request | commands.Credit]] = {}
         self._awake = False
         self._committing = False
         self._uncommitted_bytes = 0
@@ -88,19 +95,52 @@ class Pump:
         return number
 
     def detach(self, number: int) -> None:
-        """A client has gone."""
+        """A client has gone. What it said before is taken, as far as the time of one turn goes."""
+        waiting = self._waiting.pop(number, None)
+        if waiting:
+            self._take(number, waiting)
         del self._clients[number]
         self.shard.detach(number, self._clock.now_ms())
         self.wake()
 
     def submit(self, number: int, given: list[commands.Request | commands.Credit]) -> None:
-        """Takes the commands of a client."""
+        """Takes the commands of a client; those that one turn has no time for wait, and the client is not read."""
+        waiting = self._waiting.get(number)
+        if waiting is not None:
+            waiting += given
+            return
+        taken = self._take(number, given[:COMMANDS_A_TURN])
+        if taken < len(given):
+            self._waiting[number] = given[taken:]
+            self._clients[number].hold_reading(hold=True)
+        self.wake()
+
+    def _take(self, number: int, given: list[commands.Request | commands.Credit]) -> int:
+        """Takes as many commands as one turn has time for; returns how many."""
         now_ms = self._clock.now_ms()
-        self.shard.submit_all(number, given, now_ms)
-        self._uncommitted_bytes += sum([len(each.block) for each in given if type(each) is commands.Publish])
+        end_ms = now_ms + TURN_MS
+        taken = self.shard.submit_all(number, given, now_ms, lambda: self._clock.now_ms() >= end_ms)
+        self._uncommitted_bytes += sum([len(each.block) for each in given[:taken] if type(each) is commands.Publish])
         if self._uncommitted_bytes > self._uncommitted_bytes_max and self._committing:
             self._hold_reading(hold=True)
-        self.wake()
+        return taken
+
+    def _take_waiting(self) -> bool:
+        """Takes what the client has said that has waited for longest, of those that take what they are told.
+
+        Returns:
+            Whether there was one.
+        """
+        number = None if self._holding else next((n for n in self._waiting if self._clients[n].room_bytes() > 0), None)
+        if number is None:
+            return False
+        given = self._waiting.pop(number)
+        taken = self._take(number, given[:COMMANDS_A_TURN])
+        if taken < len(given):
+            self._waiting[number] = given[taken:]
+        else:
+            self._clients[number].hold_reading(hold=self._holding)
+        return True
 
     def make_room(self, number: int) -> None:
         """A client can take more."""
@@ -123,12 +163,13 @@ class Pump:
         self._awake = False
         now_ms = self._clock.now_ms()
         self.shard.tick(now_ms)
+        took = self._take_waiting()
         self.shard.dispatch(now_ms)
         self._fetch()
         self._commit()
         self._send()
         self._set_timer(now_ms)
-        if self.shard.has_work:
+        if self.shard.has_work or (took and self._waiting):
             self.wake()
         if self._drained is not None and not self._committing and not self.shard.leased:
             drained, self._drained = self._drained, None
@@ -182,8 +223,8 @@ class Pump:
     def _hold_reading(self, *, hold: bool) -> None:
         if hold != self._holding:
             self._holding = hold
-            for client in self._clients.values():
-                client.hold_reading(hold=hold)
+            for number, client in self._clients.items():
+                client.hold_reading(hold=hold or number in self._waiting)
 
     def _set_timer(self, now_ms: int) -> None:
         deadline_ms = self.shard.next_deadline_ms()

@@ -219,6 +219,23 @@ def loop(monkeypatch) -> FakeLoop:
 
 
 @pytest.fixture
+def pump() -> FakePump:
+    return FakePump()
+
+
+@pytest.fixture
+def transport_of(loop):
+    """Makes a transport for a connection."""
+
+    def make(connection: Connection) -> FakeTransport:
+        transport = FakeTransport(loop)
+        transport.protocol = connection
+        return transport
+
+    return make
+
+
+@pytest.fixture
 def line(loop):
     """Makes a connection that has said nothing yet."""
     return lambda **more: Line(loop, **more)

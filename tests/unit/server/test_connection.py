@@ -219,14 +219,23 @@ def test_a_full_buffer_stops_reading_and_delivering(opened):
     made = opened()
     full(made)
     assert made.transport.reading_paused
-    assert made.connection.room_bytes() < 0
+    assert made.connection.room_bytes() <= 0
     made.transport.take(made.transport.waiting - made.limits.write_low_bytes - 1)
     assert made.transport.reading_paused
     made.transport.take(1)
     assert not made.transport.reading_paused
-    assert made.connection.room_bytes() == made.limits.write_high_bytes - made.limits.write_low_bytes
+    assert made.connection.room_bytes() > made.limits.write_high_bytes - made.limits.write_low_bytes
     assert made.pump.calls[-1] == ("make_room",)
     assert made.loop.timers == []
+
+
+def test_a_buffer_that_is_just_not_full_has_room(opened):
+    """Its transport will not say that it has room again, since it never was without."""
+    made = opened()
+    made.transport.reads = False
+    made.transport.write(bytes(made.limits.write_high_bytes))
+    assert not made.transport.paused
+    assert made.connection.room_bytes() > 0
 
 
 def test_who_takes_nothing_is_cut_off(opened):
