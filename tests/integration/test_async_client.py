@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ import pytest
 
 import wherry
 from patience import PATIENCE_S
+from wherry.aio.queue import _back_off as back_off
 
 
 async def take(consumer, count: int) -> list[wherry.Message]:
@@ -414,17 +416,38 @@ async def test_publish_many_says_how_many_are_stored(client, monkeypatch):
     assert (await queue.info()).ready == 20
 
 
+class StoppedLink:
+    """A connection at a moment."""
+
+    timeout = 0.0
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def now(self) -> float:
+        return self._now
+
+
+@pytest.mark.parametrize(
+    ("now", "timeout", "pause"),
+    [(0.0, 100.0, 20.0), (90.0, 100.0, 10.0), (0.0, 1.0, 1.0), (0.0, 0.0, None), (100.0, 100.0, None)],
+)
+async def test_the_last_try_comes_when_the_time_is_over(monkeypatch, now, timeout, pause):
+    paused = []
+
+    async def sleep(pause):
+        paused.append(pause)
+
+    monkeypatch.setattr("wherry.aio.queue.random.uniform", lambda low, high: 0.0)
+    monkeypatch.setattr("wherry.aio.queue.asyncio.sleep", sleep)
+    with contextlib.nullcontext() if pause else pytest.raises(wherry.Busy):
+        await back_off(wherry.Busy("full", retry_after=20.0), 1, 0.0, StoppedLink(now), timeout)
+    assert paused == ([pause] if pause else [])
+
+
 async def test_the_pause_between_tries_never_overflows():
-    from wherry.aio.queue import _back_off  # noqa: PLC0415
-
-    class Link:
-        timeout = 0.0
-
-        def now(self):
-            return 0.0
-
     with pytest.raises(wherry.Busy):
-        await _back_off(wherry.Busy("full", retry_after=20.0), 10_000, 0.0, Link(), 1.0)
+        await back_off(wherry.Busy("full", retry_after=20.0), 10_000, 0.0, StoppedLink(0.0), 0.0)
 
 
 # Cancelling.

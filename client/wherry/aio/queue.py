@@ -336,14 +336,16 @@ def _deadline(link: Link) -> float:
 async def _back_off(busy: errors.Busy, tries: int, started: float, link: Link, timeout: float | None) -> None:
     """Waits before the next try: the broker's hint, grown exponentially, with full jitter on top.
 
+    The last try comes when the caller's time is over.
+
     Raises:
-        Busy: the next try would be past the caller's time.
+        Busy: the caller's time is over.
     """
     if not busy.retry_after:
         return  # the queue is not full: a neighbour in the same frame was refused
     grown = min(BACK_OFF_CAP_S, busy.retry_after * BACK_OFF_FACTOR ** min(tries - 1, BACK_OFF_DOUBLINGS_MAX))
     pause = busy.retry_after + random.uniform(0, grown)  # noqa: S311 (jitter, not a secret)
     left = started + (link.timeout if timeout is None else timeout) - link.now()
-    if pause > left:
+    if left <= 0:
         raise busy
-    await asyncio.sleep(pause)
+    await asyncio.sleep(min(pause, left))
