@@ -71,6 +71,9 @@ def _rehomed(state: State, record: records.Rehomed) -> None:
     queue = state.queues[record.queue]
     batch = queue.batch_at(record.first)
     if batch is None:
+        # The log has forgotten their publish. They are counted here, so that what is held and what has left make up
+        # what was published; for the rate nothing has happened.
+        queue.published.total += sum(stage[1] - stage[0] for stage in record.stages)
         queue.adopt(record.first, record.block, record.envelope, record.stages)
     else:
         queue.rehome(batch, record.block)
