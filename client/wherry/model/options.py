@@ -81,8 +81,9 @@ class QueueInfo:
         dead: how many are given up.
         bytes: the bytes of all of these.
         consumers: how many consumers are attached.
-        published: how many messages were published since the broker started.
-        removed: how many left since then, by cause (settled, expired, dropped, purged).
+        next_offset: the offset that the next message will have.
+        published: how many messages were published, as far back as the broker's log goes.
+        removed: how many of them have left, by cause (settled, expired, dropped, purged).
         publish_rate: messages published a second, lately.
         settle_rate: messages acknowledged a second, lately.
         oldest_age: the age of the oldest message held, in seconds.
@@ -96,6 +97,7 @@ class QueueInfo:
     dead: int
     bytes: int
     consumers: int
+    next_offset: int
     published: int
     removed: dict[str, int]
     publish_rate: float
