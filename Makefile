@@ -7,6 +7,7 @@ PYTEST := $(BIN)python -m pytest
 # The figures of a release run; CONTRIBUTING.md says what they count. `make sim WHERRY_TEST_STEPS=1000` takes fewer.
 sim: export WHERRY_TEST_STEPS ?= 150000
 crash: export WHERRY_TEST_FAULTS ?= 3000
+crash: export WHERRY_TEST_CYCLES ?= 1000
 sim: export WHERRY_TEST_FLIPS ?= 131072
 
 .PHONY: help venv check test ci ci-long sim crash bench docker-test format wheel clean
@@ -33,8 +34,8 @@ ci-long: $(VENV)  ## all tests, the slow ones too
 sim: $(VENV)  ## the core against its model and damaged logs, for a release: 100,000 random steps and more
 	$(PYTEST) tests/property/test_core_model.py tests/property/test_log_damage.py $(ARGS)
 
-crash: $(VENV)  ## the broker under faults, for a release: an error at every call that it makes for its log
-	$(PYTEST) tests/faults -m "slow or not slow" $(ARGS)
+crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an error at every call for its log
+	$(PYTEST) tests/crash tests/faults -m "slow or not slow" $(ARGS)
 
 bench: $(VENV)  ## how fast it is; ARGS="--help" for more
 	$(BIN)python bench/loopback.py $(ARGS)

@@ -1,0 +1,149 @@
+"""A broker that is hurt: `wherry serve` on one port and one data directory, started again and again."""
+
+from __future__ import annotations
+
+import json
+import random
+import select
+import signal
+import socket
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+from crash import history
+from crash.history import KILL, STOP
+from serving import DEADLINE_S, CommandLine
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from crash.history import Recorder
+
+PORTS = (20_000, 32_000)
+"""Below those that the system gives to outgoing connections: a client that tries while nobody listens on such a port
+may be connected to itself."""
+POLL_S = 0.001
+LOOK_S = 0.05
+
+
+class Broker(CommandLine):
+    """One broker, over all its starts.
+
+    Args:
+        folder: where its standard error goes, as `broker.log`.
+        data: its data directory.
+        record: the part of the history that tells when it was hurt.
+        options: of `wherry serve`.
+    """
+
+    def __init__(self, folder: Path, data: Path, record: Recorder, *options: str) -> None:
+        super().__init__(folder)
+        self.port = free_port()
+        self.url = f"wherry://127.0.0.1:{self.port}"
+        self.environ["WHERRY_URL"] = self.url
+        self.data = data
+        self.log = folder / "broker.log"
+        self._record = record
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process that runs."""
+        assert self._process is not None
+        return self._process
+
+    def begin(self) -> None:
+        """Starts it, and does not wait."""
+        self._record.add(history.Restart)
+        options = ("--port", str(self.port), "--data", str(self.data), *self._options)
+        with self.log.open("ab") as log:
+            self._process = self.start("serve", *options, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+
+    def wait_ready(self) -> None:
+        """Returns when it serves."""
+        out = self.process.stdout
+        assert out is not None
+        ready = out.readline().decode() if select.select([out], [], [], DEADLINE_S)[0] else "nothing"
+        if not ready.startswith("wherry ready on "):
+            code = self._reap()
+            raise AssertionError(f"the broker does not start: {ready!r}, exit code {code}: {self.said()}")
+
+    def wait_recovering(self) -> None:
+        """Returns when it has opened its data directory, and is about to read its log; or has ended, or serves."""
+        pid = f"{self.process.pid}\n"
+        lock = self.data / "lock"
+        deadline = time.monotonic() + DEADLINE_S
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if lock.exists() and lock.read_text("ascii") == pid:
+                return
+            time.sleep(POLL_S)
+        raise AssertionError(f"the broker does not come to its log: {self.said()}")
+
+    def kill(self) -> None:
+        """Kills it at once."""
+        self._record.add(history.Crash, KILL)
+        self.process.kill()
+        self._reap()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Asks it to end, and does not wait."""
+        self._record.add(history.Crash, STOP)
+        self.process.send_signal(number)
+
+    def wait(self, timeout_s: float = DEADLINE_S) -> int:
+        """Waits for its end; returns its exit code."""
+        try:
+            return self.process.wait(timeout_s)
+        finally:
+            self._reap()
+
+    def end(self) -> None:
+        """Leaves nothing running."""
+        if self._process is not None:
+            self._reap()
+
+    def said(self) -> str:
+        """The last of what it has logged."""
+        return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-20:])
+
+    def count(self, queue: str) -> history.Counters:
+        """What it counts of a queue, as `wherry queue info --json` tells; part of the history."""
+        asked = time.monotonic()
+        info: dict[str, Any] = json.loads(self.out("--json", "queue", "info", queue))
+        names = ("ready", "delayed", "leased", "dead", "published", "next_offset", "removed")
+        fields = [info[name] for name in names]
+        return history.Counters(self._record.add(history.Counters, asked, queue, *fields), asked, queue, *fields)
+
+    def wait_empty(self) -> None:
+        """Returns when no queue has anything left that could be delivered."""
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            rows = json.loads(self.out("--json", "queue", "list"))
+            if not any(row["ready"] + row["delayed"] + row["leased"] for row in rows):
+                return
+            assert time.monotonic() < deadline, f"consumers do not drain the queues: {rows}"
+            time.sleep(LOOK_S)
+
+    def _reap(self) -> int:
+        process = self.process
+        process.kill()
+        code = process.wait(DEADLINE_S)
+        if process.stdout is not None:
+            process.stdout.close()
+        return code
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    draw = random.Random()
+    while True:
+        port = draw.randrange(*PORTS)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
