@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wherry.model import commands
+from wherry.model.commands import Verb
 from wherry_broker.core.batch import Envelope, Failure
 from wherry_broker.core.block import Block
+from wherry_broker.core.effects import Delivery
+from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.records import (
     Changed,
     Declared,
@@ -21,8 +26,10 @@ from wherry_broker.core.records import (
     Stage,
     Standing,
 )
+from wherry_broker.core.shard import Shard
 from wherry_broker.log import recovery
-from wherry_broker.log.journal import Journal
+from wherry_broker.log.codec import Entry
+from wherry_broker.log.journal import Journal, read_block
 from wherry_broker.log.recovery import Torn
 
 if TYPE_CHECKING:
@@ -72,7 +79,12 @@ class MemoryStore:
         """Nobody else knows of it."""
 
     def names(self) -> list[str]:
-        return sorted(self.files)
+        return sorted(name for name in self.files if "/" not in name)
+
+    def keep(self, names: Sequence[str]) -> str:
+        folder = next(f"damaged-{n}" for n in range(1, 99) if not any(f"damaged-{n}/" in name for name in self.files))
+        self.files |= {f"{folder}/{name}": self.files[name] for name in names}
+        return folder
 
     def size(self, name: str) -> int:
         return len(self._file(name))
@@ -218,3 +230,114 @@ def read_log(store: Store) -> Read:
         else:
             found.append([plain(record) for record in item.records])
     return Read(found, torn)
+
+
+def lived_log(store: Any, seed: int, *, turns: int = 60, roll_every: int = 12, marks: int = 0) -> Shard:
+    """A log as a broker leaves it that had some queues, publishes, failed attempts, settles, and a deleted queue.
+
+    Returns:
+        The broker's core, as it is at the end.
+    """
+    chance = random.Random(seed)
+    shard = Shard(0, chance.random, QueueOptions(durability="synced", retry_base_ms=50, max_attempts=3))
+    journal = Journal(store, 1, 1, 1, draw=draw_from(marks))
+    journal.roll(shard.ledger.open(1, 1, NOW_MS))
+    session = shard.attach(1 << 30)
+    life = _Life(shard, session, chance)
+    for turn in range(turns):
+        life.turn(NOW_MS + 100 * turn)
+        commit = shard.take_batch(roll=turn % roll_every == roll_every - 1)
+        if commit is not None:
+            places = journal.append(commit.records) if commit.records else []
+            journal.sync()
+            if commit.preamble is not None:
+                journal.roll(commit.preamble)
+            shard.committed(commit.mark, places)
+            life.hear()
+    journal.close()
+    return shard
+
+
+class _Life:
+    """What happens in a lived log, a turn at a time."""
+
+    def __init__(self, shard: Shard, session: int, chance: random.Random) -> None:
+        self.shard = shard
+        self.session = session
+        self.chance = chance
+        self.request = 0
+        self.count = 0
+        self.held: list[tuple[str, int, int, int]] = []
+        self.names: dict[int, str] = {}
+
+    def turn(self, now_ms: int) -> None:
+        self.shard.tick(now_ms)
+        name = self.chance.choice(["emails", "jobs", "jobs", "short-lived"])
+        match self.chance.randrange(6):
+            case 0 | 1 | 2:
+                bodies = [b"message %d" % (self.count + each) for each in range(self.chance.randint(1, 4))]
+                self.count += len(bodies)
+                dedupe = f"key-{self.count}" if self.chance.random() < 0.3 else ""
+                block = block_of(*bodies)
+                self.say(commands.Publish, name, block.lengths, dedupe=dedupe, block=block.data, now_ms=now_ms)
+            case 3 if name not in self.names.values():
+                number = len(self.names) + 1
+                self.names[number] = name
+                self.say(commands.Consume, number, name, 1000, now_ms=now_ms)
+            case 4 | 3 if self.held:
+                queue, first, count, attempt = self.held.pop(self.chance.randrange(len(self.held)))
+                verb = self.chance.choice([Verb.ACK, Verb.ACK, Verb.NACK, Verb.REJECT])
+                rows = ((first, self.chance.randint(1, count), attempt),)
+                self.say(commands.Settle, queue, verb, self.shard.state.epoch, rows, now_ms=now_ms)
+            case 5 if name == "short-lived" and name in self.shard.state.names:
+                self.say(commands.Delete, name, now_ms=now_ms)
+                self.names = {number: each for number, each in self.names.items() if each != name}
+                self.held = [each for each in self.held if each[0] != name]
+        self.shard.dispatch(now_ms)
+
+    def say(self, kind: Any, *fields: Any, now_ms: int, **more: Any) -> None:
+        self.request += 1
+        self.shard.submit(self.session, kind(self.request, *fields, **more), now_ms)
+
+    def hear(self) -> None:
+        for effect in self.shard.take_effects():
+            if isinstance(effect.say, Delivery):
+                first, count, attempt = effect.say.row[:3]
+                self.held.append((self.names.get(effect.say.consumer, ""), first, count, attempt))
+
+
+def live_messages(shard: Shard, store: Any) -> dict[tuple[int, int], bytes]:
+    """Every message that is held, by the number of its queue and its offset."""
+    result = {}
+    for queue in shard.state.queues.values():
+        for span in queue.spans():
+            result |= bodies_of(store, queue.number, span.batch.first, span.batch.block, span.low, span.high)
+    return result
+
+
+def published_messages(store: Any) -> dict[tuple[int, int], bytes]:
+    """Every message that a log tells of, by the number of its queue and its offset."""
+    result = {}
+    for item in recovery.read_segments(store, recovery.scan(store).segments):
+        for record in item.records if isinstance(item, Entry) else ():
+            if isinstance(record, Published):
+                end = record.first + record.block.count
+                result |= bodies_of(store, record.queue, record.first, record.block, record.first, end)
+    return result
+
+
+def bodies_of(store: Any, queue: int, first: int, block: Block, low: int, high: int) -> dict[tuple[int, int], bytes]:
+    """The messages [low, high) of a batch."""
+    if block.data is None:
+        block = Block(block.lengths, read_block(store, block))
+    return {(queue, offset): block.cut(offset - first, offset - first + 1)[1] for offset in range(low, high)}
+
+
+def restored(store: Any) -> Shard:
+    """The core of a broker that starts from a log."""
+    shard = Shard(0, lambda: 0.5)
+    for item in recovery.read_segments(store, recovery.scan(store).segments):
+        for record in item.records if isinstance(item, Entry) else ():
+            shard.restore(record, item.segment)
+    shard.restored(NOW_MS)
+    return shard

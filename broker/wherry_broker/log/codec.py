@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 VERSION = 1
+VERSION_MAX = 0xFFFF
+"""What is over it is no version, but damage."""
 SEGMENT_MAGIC = b"WHERRYLG"
 
 _SEGMENT = struct.Struct(">8sIQQQQI")
@@ -133,7 +135,8 @@ def read_segment_head(data: bytes, segment: int) -> SegmentHead:
     if magic != SEGMENT_MAGIC:
         raise Damaged("the file does not begin as a segment of a log does")
     sound = crc32c(_SEGMENT.pack(magic, VERSION, number, log, mark, previous, 0)[:-4]) == checksum
-    if version != VERSION and not sound:  # a sound head but for the version is one of this version, with a bit flipped
+    # A sound head but for the version is one of this version, with a bit flipped.
+    if version != VERSION and 0 < version <= VERSION_MAX and not sound:
         raise UnknownVersion(f"it has format version {version}, and this program reads version {VERSION}")
     if version != VERSION or not sound:
         raise Damaged("the checksum of the segment's head does not match")
@@ -220,7 +223,9 @@ def read_prefix(data: memoryview, offset: int, mark: int) -> tuple[Prefix, int]:
     return Prefix(number, synced, oldest, head_bytes, blocks_bytes), checksum
 
 
-def read_entry(data: memoryview, offset: int, head: SegmentHead, *, with_blocks: bool) -> Entry:
+def read_entry(
+    data: memoryview, offset: int, head: SegmentHead, *, with_blocks: bool, spoiled: list[int] | None = None
+) -> Entry:
     """The entry at `offset` of a segment, checked, blocks included.
 
     Args:
@@ -228,6 +233,7 @@ def read_entry(data: memoryview, offset: int, head: SegmentHead, *, with_blocks:
         offset: where the entry begins.
         head: the segment's head.
         with_blocks: whether to copy the blocks' bytes out.
+        spoiled: takes the positions of records whose block is damaged; without it, such an entry is damaged.
 
     Raises:
         Damaged: what is there is not an entry as it was written.
@@ -239,7 +245,7 @@ def read_entry(data: memoryview, offset: int, head: SegmentHead, *, with_blocks:
         raise Damaged("the checksum of an entry's head does not match")
     try:
         rows = msgpack.unpackb(data[start:end], use_list=False, strict_map_key=False)
-        new, end = _records_of(rows, data, end, head.segment, with_blocks=with_blocks)
+        new, end = _records_of(rows, data, end, head.segment, with_blocks=with_blocks, spoiled=spoiled)
     except (ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
         raise Damaged(f"an entry's head cannot be read: {error}") from error
     if end != start + prefix.head_bytes + prefix.blocks_bytes:
@@ -248,7 +254,7 @@ def read_entry(data: memoryview, offset: int, head: SegmentHead, *, with_blocks:
 
 
 def _records_of(
-    rows: Any, data: memoryview, position: int, segment: int, *, with_blocks: bool
+    rows: Any, data: memoryview, position: int, segment: int, *, with_blocks: bool, spoiled: list[int] | None
 ) -> tuple[list[Record], int]:
     result: list[Record] = []
     for row in rows:
@@ -259,7 +265,9 @@ def _records_of(
         *fields, lengths, size, checksum = row[1:]
         stop = position + size
         if stop > len(data) or crc32c(data[position:stop]) != checksum:
-            raise Damaged("the checksum of a block does not match")
+            if spoiled is None:
+                raise Damaged("the checksum of a block does not match")
+            spoiled.append(len(result))
         block = Block(lengths, bytes(data[position:stop]) if with_blocks else None, size)
         block.place, block.checksum = (segment, position), checksum
         result.append(_WITH_BLOCK[row[0]](fields, block))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from wherry_broker.core.block import Block
     from wherry_broker.core.records import Preamble, Record
-    from wherry_broker.log.store import File, Store
+    from wherry_broker.log.store import File, Files
 
 Place = tuple[int, int]
 """(segment, offset in bytes): where a block lies."""
@@ -63,7 +63,7 @@ class Journal:
 
     def __init__(
         self,
-        store: Store,
+        store: Files,
         segment: int,
         entry: int,
         oldest: int,
@@ -155,7 +155,7 @@ class Journal:
         return read_block(self._store, block)
 
 
-def read_block(store: Store, block: Block) -> bytes:
+def read_block(store: Files, block: Block) -> bytes:
     """The bytes of a block that is not in memory, checked.
 
     Raises:

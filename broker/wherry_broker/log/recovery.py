@@ -41,10 +41,12 @@ class CorruptLog(Exception):
         reason: what is wrong there.
     """
 
+    what = "is damaged"
     advice = "put the file back from a backup, or keep what can be read: `wherry log repair` or `wherry serve --repair`"
 
     def __init__(self, name: str, offset: int, reason: str) -> None:
-        super().__init__(f"the log is damaged: {name} at offset {offset}: {reason}. Nothing was changed; {self.advice}")
+        where = f"{name} at offset {offset}: {reason}"
+        super().__init__(f"the log {self.what}: {where}. Nothing was changed; {self.advice}")
         self.name = name
         self.offset = offset
         self.reason = reason
@@ -53,6 +55,7 @@ class CorruptLog(Exception):
 class ForeignLog(CorruptLog):
     """The log is of a version that this program does not read."""
 
+    what = "cannot be read"
     advice = "run the version of wherry that wrote it, or a newer one"
 
 

@@ -7,8 +7,10 @@ removed file is only safe once its directory is synced.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import shutil
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -16,8 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOCK_NAME = "lock"
+KEPT = "damaged"
 IOV_MAX = 1024
 JOIN_BYTES_MAX = 65_536
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What a file system says that has no links, or no more of them."""
 
 
 class LogLocked(Exception):
@@ -43,7 +48,26 @@ class File(Protocol):
         """Closes it; syncs nothing."""
 
 
-class Store(Protocol):
+class Files(Protocol):
+    """Files of a directory, as the journal works on them."""
+
+    def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
+        """`size` bytes of a file from `offset` on; to its end when not given."""
+
+    def create(self, name: str) -> File:
+        """A new, empty file; an old one of that name is gone."""
+
+    def rename(self, old: str, new: str) -> None:
+        """Gives a file another name; safe after `sync_names`."""
+
+    def remove(self, name: str) -> None:
+        """Removes a file; safe after `sync_names`."""
+
+    def sync_names(self) -> None:
+        """Returns once all that was created, renamed or removed is on the disk."""
+
+
+class Store(Files, Protocol):
     """A directory of files."""
 
     def lock(self) -> None:
@@ -58,23 +82,11 @@ class Store(Protocol):
     def size(self, name: str) -> int:
         """A file's length, in bytes."""
 
-    def read(self, name: str, offset: int = 0, size: int | None = None) -> bytes:
-        """`size` bytes of a file from `offset` on; to its end when not given."""
-
-    def create(self, name: str) -> File:
-        """A new, empty file; an old one of that name is gone."""
-
     def truncate(self, name: str, size: int) -> None:
         """Cuts a file, and returns once that is on the disk."""
 
-    def rename(self, old: str, new: str) -> None:
-        """Gives a file another name; safe after `sync_names`."""
-
-    def remove(self, name: str) -> None:
-        """Removes a file; safe after `sync_names`."""
-
-    def sync_names(self) -> None:
-        """Returns once all that was created, renamed or removed is on the disk."""
+    def keep(self, names: Sequence[str]) -> str:
+        """Keeps files for good, whatever becomes of their names; returns where, once that is on the disk."""
 
     def free_bytes(self) -> tuple[int, int]:
         """How many bytes can still be written, and how many the whole file system has."""
@@ -187,15 +199,43 @@ class DiskStore:
         """Removes a file; safe after `sync_names`."""
         (self.path / name).unlink()
 
+    def keep(self, names: Sequence[str]) -> str:
+        """Links files into a new directory, `damaged-1` or the next number that is free; returns its name."""
+        number = 1
+        while (self.path / f"{KEPT}-{number}").exists():
+            number += 1
+        folder = self.path / f"{KEPT}-{number}"
+        folder.mkdir(mode=0o700)
+        for name in names:
+            try:
+                (folder / name).hardlink_to(self.path / name)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                _copy(self.path / name, folder / name)
+        _sync_directory(folder)
+        self.sync_names()
+        return folder.name
+
     def sync_names(self) -> None:
         """Syncs the directory: without it, a rename or an unlink may be undone by a power cut."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync_directory(self.path)
 
     def free_bytes(self) -> tuple[int, int]:
         """How many bytes can still be written, and how many the whole file system has."""
         stats = os.statvfs(self.path)
         return stats.f_bavail * stats.f_frsize, stats.f_blocks * stats.f_frsize
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(old: Path, new: Path) -> None:
+    shutil.copyfile(old, new)
+    with new.open("rb") as file:
+        os.fsync(file.fileno())
