@@ -10,6 +10,7 @@ crash: export WHERRY_TEST_FAULTS ?= 3000
 crash: export WHERRY_TEST_CYCLES ?= 1000
 sim: export WHERRY_TEST_FLIPS ?= 131072
 sim: export WHERRY_TEST_REPAIRS ?= 5000
+sim: export WHERRY_TEST_CASES ?= 50000
 
 .PHONY: help venv check test ci ci-long sim crash bench docker-test format wheel clean
 
@@ -33,7 +34,8 @@ ci-long: $(VENV)  ## all tests, the slow ones too
 	$(PYTEST) -m "slow or not slow" $(ARGS)
 
 sim: $(VENV)  ## the core against its model and damaged logs, for a release: 100,000 random steps and more
-	$(PYTEST) tests/property/test_core_model.py tests/property/test_log_damage.py tests/property/test_log_repair.py $(ARGS)
+	$(PYTEST) tests/property/test_core_model.py tests/property/test_log_damage.py tests/property/test_log_repair.py \
+		tests/property/test_protocol_states.py $(ARGS)
 
 crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an error at every call for its log
 	$(PYTEST) tests/crash tests/faults -m "slow or not slow" $(ARGS)
