@@ -246,11 +246,12 @@ def busy(queue: Queue, block: Block, now_ms: int, *, by_messages: bool) -> Refus
         bound, held, limit, meter = "max_bytes", queue.bytes_held, options.max_bytes, queue.freed_bytes
         more, unit = block.size, "bytes"
     rate = meter.per_second(now_ms)
-    retry_after_ms = round(1000 * (held + more - limit) / rate) if rate > 0 else RETRY_AFTER_UNKNOWN_MS
+    # A rate of an hour ago is so small that the division has no finite result.
+    wait_ms = min(1000 * (held + more - limit) / rate, RETRY_AFTER_CEILING_MS) if rate > 0 else RETRY_AFTER_UNKNOWN_MS
     return Refusal(
         "busy",
         f"queue {queue.name!r} is full: it holds {held} {unit}, {more} more came, and {bound} is {limit}",
-        retry_after_ms=min(max(retry_after_ms, RETRY_AFTER_FLOOR_MS), RETRY_AFTER_CEILING_MS),
+        retry_after_ms=max(round(wait_ms), RETRY_AFTER_FLOOR_MS),
         retryable=True,
         queue=queue.name,
         bound=bound,

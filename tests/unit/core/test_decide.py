@@ -110,6 +110,14 @@ def test_retry_after_is_within_its_limits(draining, make_queue, block_of):
     assert retry_after_ms(draining, block_of(b"y"), 90_000, divisible=False) <= decide.RETRY_AFTER_CEILING_MS
 
 
+@pytest.mark.parametrize("idle_s", [3_500, 3_600, 3_720, 86_400])
+def test_retry_after_of_a_queue_that_stands_still_is_the_longest(draining, block_of, idle_s):
+    """After an hour the rate is too small to divide by, and the broker ended with an OverflowError."""
+    now_ms = 10_000 + 1000 * idle_s
+    longest = {decide.RETRY_AFTER_CEILING_MS, decide.RETRY_AFTER_UNKNOWN_MS}
+    assert retry_after_ms(draining, block_of(b"y"), now_ms, divisible=False) in longest
+
+
 @pytest.mark.parametrize(
     ("held", "coming", "ranges"),
     [
