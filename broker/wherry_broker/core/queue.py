@@ -31,6 +31,11 @@ COMPACT_BYTES_MIN = 4_096
 """A block shorter than this is kept whole as long as any message of it is left."""
 
 
+def _died_at(span: Span) -> int:
+    assert span.failure is not None
+    return span.failure.at_ms
+
+
 class Queue:
     """The messages of one queue.
 
@@ -194,6 +199,8 @@ class Queue:
     def restored(self, now_ms: int) -> None:
         """The log is read to its end: what nobody has leased is ready."""
         self._undelayed = READY
+        # A batch that was written again comes after what died later than its messages.
+        self._dead = dict.fromkeys(sorted(self._dead, key=_died_at))
         for span in self.spans():
             if span.state == DELAYED:
                 self._limit_delay(span, now_ms)

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from wherry_broker.core.batch import DEAD, DELAYED, LEASED, READY, Failure
+from wherry_broker.core.batch import DEAD, DELAYED, LEASED, READY, Envelope, Failure
 from wherry_broker.core.options import QueueOptions
-from wherry_broker.core.records import FAILED, RELEASED
+from wherry_broker.core.records import FAILED, RELEASED, Stage
 
 
 class Holder:
@@ -231,3 +231,15 @@ def test_many_messages_settled_one_by_one_leave_nothing(make_queue, holder):
     assert (driver.spans(), driver.queue.messages_held, len(driver.timers), holder.spans) == ([], 0, 0, {})
     assert len(driver.queue._index._batches) <= 65
     assert len(driver.timers._heap) <= 257
+
+
+def test_the_dead_of_a_batch_that_was_written_again_have_their_place(make_queue, block_of):
+    """After a restart the newer ones were the first to make room."""
+    driver = make_queue(restoring=True)
+    driver.publish(b"a", b"b")
+    driver.queue.bury(2, 3, Failure("rejected", "", 20))
+    driver.queue.bury(1, 2, Failure("rejected", "", 30))
+    stages = (Stage(4, 5, 1, 0, 0, True, Failure("rejected", "", 10)),)
+    driver.queue.adopt(4, block_of(b"c"), Envelope(0), stages)
+    driver.queue.restored(40)
+    assert [span.low for span in driver.queue.dead()] == [4, 2, 1]
