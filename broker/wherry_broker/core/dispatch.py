@@ -95,7 +95,9 @@ class Dispatcher:
         consumer.delivered += high - low
         session.room_bytes -= len(data)
         delivery = Delivery(consumer.number, lease_ms, view.span_row(span), lengths, data)
-        self._ledger.hold(Effect(session.number, delivery), max(consumer.mark, queue.mark))
+        # What is said of the queue from now on must not overtake this: not the next attempt, nor that it is settled.
+        queue.mark = max(consumer.mark, queue.mark)
+        self._ledger.hold(Effect(session.number, delivery), queue.mark)
         if span.high == batch.end:
             self._ledger.pager.leased(batch)
         return True

@@ -117,6 +117,24 @@ def test_a_number_that_is_used_again_gets_nothing_of_the_consumer_before(driver,
     assert (old.data, new.data) == (b"", b"b")
 
 
+def test_no_delivery_of_a_queue_in_memory_is_overtaken_by_the_next_attempt(driver, rows):
+    """What a new consumer is told waits for the commit under way: it was told of a message that another had settled."""
+    driver.submit(Declare, "m", {"durability": "memory", "lease_ms": 10})
+    driver.publish(b"x", queue="m")
+    driver.consume(2, "m", credit=0)
+    driver.hold(Publish, "q", bytes(4))
+    driver.hold(Consume, 1, "m", 1)
+    driver.now += 10
+    driver.shard.tick(driver.now)
+    driver.hold(Credit, 2, 1)
+    driver.shard.dispatch(driver.now)
+    driver.hold(Settle, "m", Verb.ACK, 1, ((1, 1, 2),))
+    assert driver.said() == []
+    *_, first, second, settled = driver.commit()
+    assert rows([first, second]) == [(1, 1, 1), (1, 1, 2)]
+    assert stale([settled]) == ()
+
+
 def test_draining_stops_consumers_without_a_commit(driver):
     """What tells them waited for a next commit, which never comes when publishes are refused."""
     driver.consume()
