@@ -181,7 +181,8 @@ def encode_entry(
         if block is None:
             rows.append((number_of_kind, *record))
             continue
-        data = load(block) if block.data is None else block.data
+        data = block.data  # looked at once: another thread may page it out meanwhile
+        data = load(block) if data is None else data
         block.checksum = block.checksum or crc32c(data)
         rows.append((number_of_kind, *record[:-1], block.lengths, len(data), block.checksum))
         blocks.append(block)
