@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,6 @@ class FileLog:
         self._call = call
         self._failed = failed
         self._segment_bytes = segment_bytes
-        self.slack_bytes = 2 * segment_bytes
         self._sync_interval_s = sync_interval_ms / 1000
         self._reserve_bytes = reserve_bytes
         self._entry = 1
@@ -93,7 +93,19 @@ class FileLog:
     @property
     def is_segment_long(self) -> bool:
         """Whether a new segment should begin."""
-        return self._journal is not None and self._journal.size >= self._segment_bytes
+        return self._journal is not None and self._journal.size >= self._long_bytes
+
+    @property
+    def slack_bytes(self) -> int:
+        """How much longer than twice what is alive in it the log may be before it is cleaned: two segments."""
+        return 2 * self._long_bytes
+
+    @property
+    def _long_bytes(self) -> int:
+        # A preamble may be as long as a segment was meant to be: then each segment would call for the next one at once,
+        # and cleaning would never come to an end.
+        opening_bytes = self._journal.opening_bytes if self._journal is not None else 0
+        return max(self._segment_bytes, 2 * opening_bytes)
 
     # Before the start.
 
@@ -106,15 +118,22 @@ class FileLog:
             CorruptLog: the log is damaged; nothing was changed.
         """
         found = recovery.scan(self._store)
+        unsure: deque[tuple[int, int]] = deque()  # the number and the offset of entries that may not be on the disk
         for item in recovery.read_segments(self._store, found.segments, keeps_blocks):
             if isinstance(item, Torn):
                 self.torn = item
-            else:
-                self._entry = item.prefix.number + 1
-                for record in item.records:
-                    yield record, item.segment
+                continue
+            self._entry = item.prefix.number + 1
+            unsure.append((item.prefix.number, item.offset))
+            while unsure[0][0] <= item.prefix.synced:
+                unsure.popleft()
+            for record in item.records:
+                yield record, item.segment
         if self.torn is not None:
             recovery.cut(self._store, self.torn)
+        if unsure:
+            # Whoever wrote this may have been killed before it was synced. From now on it must not be missing.
+            self._store.rewrite(segment_name(found.segments[-1]), unsure[0][1])
         for name in (*found.forgotten, *found.unfinished):
             self._store.remove(name)
         if found.segments:

@@ -28,13 +28,11 @@ class Log(Protocol):
         level: the highest durability that a commit reaches, as the promise table names it.
         segment: the number of the segment that `start` will begin; 0 for a log that has none.
         oldest: the number of the oldest segment that matters, at the start.
-        slack_bytes: how much longer than twice what is alive in it the log may be before it is cleaned.
     """
 
     level: str
     segment: int
     oldest: int
-    slack_bytes: int
 
     @property
     def size_bytes(self) -> int:
@@ -43,6 +41,10 @@ class Log(Protocol):
     @property
     def is_segment_long(self) -> bool:
         """Whether the segment that is being written is long enough, and a new one should begin."""
+
+    @property
+    def slack_bytes(self) -> int:
+        """How much longer than twice what is alive in it the log may be before it is cleaned."""
 
     def replay(self, keeps_blocks: Callable[[], bool]) -> Iterator[tuple[Record, int]]:
         """All records that were ever committed and still matter, in order, each with its segment.

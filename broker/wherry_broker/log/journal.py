@@ -58,6 +58,7 @@ class Journal:
         entry: the number of the next entry.
         synced: the number of the newest entry that is known to be on the disk.
         oldest: the number of the oldest segment that still matters.
+        opening_bytes: how long that segment was when it got its name: its head and its preamble.
         written_bytes: how many bytes were written in all, for the write amplification.
     """
 
@@ -79,6 +80,7 @@ class Journal:
         self.entry = entry
         self.synced = entry - 1
         self.oldest = oldest
+        self.opening_bytes = 0
         self.written_bytes = 0
 
     @property
@@ -122,6 +124,7 @@ class Journal:
         self._file.sync()
         self._store.rename(name + ".tmp", name)
         self._store.sync_names()
+        self.opening_bytes = self._file.size
         self.synced = self.entry - 1
 
     def forget(self, oldest: int) -> None:

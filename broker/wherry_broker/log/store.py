@@ -88,6 +88,9 @@ class Store(Files, Protocol):
     def keep(self, names: Sequence[str]) -> str:
         """Keeps files for good, whatever becomes of their names; returns where, once that is on the disk."""
 
+    def rewrite(self, name: str, offset: int) -> None:
+        """Writes what a file holds from `offset` on once more, and returns once that is on the disk."""
+
     def free_bytes(self) -> tuple[int, int]:
         """How many bytes can still be written, and how many the whole file system has."""
 
@@ -187,6 +190,21 @@ class DiskStore:
         descriptor = os.open(self.path / name, os.O_WRONLY | os.O_CLOEXEC)
         try:
             os.ftruncate(descriptor, size)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def rewrite(self, name: str, offset: int) -> None:
+        """Writes what a file holds from `offset` on once more, and returns once that is on the disk.
+
+        A sync alone would not do: after one that failed, the system takes for written what is in its memory only.
+        """
+        left = memoryview(self.read(name, offset))
+        descriptor = os.open(self.path / name, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            while left:
+                written = os.pwrite(descriptor, left, offset)
+                left, offset = left[written:], offset + written
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
