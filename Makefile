@@ -5,7 +5,9 @@ VENV := $(if $(filter .venv/bin/,$(BIN)),.venv/bin/ruff)
 PYTEST := $(BIN)python -m pytest
 
 # The figures of a release run; CONTRIBUTING.md says what they count. `make sim WHERRY_TEST_STEPS=1000` takes fewer.
-sim: export WHERRY_TEST_STEPS ?= 150000
+sim: export WHERRY_TEST_MODEL_STEPS ?= 500000
+sim: export WHERRY_TEST_SEEDS ?= 5000
+sim: export WHERRY_TEST_STEPS ?= 10000
 crash: export WHERRY_TEST_FAULTS ?= 3000
 crash: export WHERRY_TEST_CYCLES ?= 1000
 sim: export WHERRY_TEST_FLIPS ?= 131072
@@ -33,9 +35,9 @@ ci:  ## everything that a merge needs, from an empty machine
 ci-long: $(VENV)  ## all tests, the slow ones too
 	$(PYTEST) -m "slow or not slow" $(ARGS)
 
-sim: $(VENV)  ## the core against its model and damaged logs, for a release: 100,000 random steps and more
-	$(PYTEST) tests/property/test_core_model.py tests/property/test_log_damage.py tests/property/test_log_repair.py \
-		tests/property/test_protocol_states.py $(ARGS)
+sim: $(VENV)  ## for a release: the simulation, the core against its model, and damaged logs; takes hours
+	$(PYTEST) -s tests/simulation tests/property/test_core_model.py tests/property/test_log_damage.py \
+		tests/property/test_log_repair.py tests/property/test_protocol_states.py $(ARGS)
 
 crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an error at every call for its log
 	$(PYTEST) tests/crash tests/faults -m "slow or not slow" $(ARGS)

@@ -14,7 +14,7 @@ def durable_state(state, now, message_at=None, *, logged_only=False):
         state: the state of a shard.
         now: the time in milliseconds.
         message_at: gives a message of a batch by its place, as (length, bytes); the batch's own block by default.
-        logged_only: leaves out what no log keeps: messages in memory, where their ids stand, and counts since the start.
+        logged_only: leaves out what no log keeps: messages in memory, where their ids stand, counts since the start.
     """
     message_at = message_at or (lambda batch, at: batch.block.cut(at, at + 1))
     result = {"next_first": state.next_first, "next_number": state.next_number}

@@ -1,7 +1,7 @@
 """The core against the model: random commands, random time, random commits; everything is compared after every step.
 
-WHERRY_TEST_STEPS is the number of steps in all (by default as many as about twenty seconds allow); since some examples
-end early, about one in six is not made. The long run, of more than 100,000 steps, is `make sim`.
+WHERRY_TEST_MODEL_STEPS is the number of steps in all; since some examples end early, about one in six is not made. The
+long run is `make sim`.
 
 A failure prints the shortest list of steps found that fails, and a `@reproduce_failure` line that replays it.
 """
@@ -16,17 +16,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model import Consumer, Model, bodies_of, expanded, seen
 
+from durable import durable_state
 from wherry.model import commands, replies
 from wherry_broker.core import decide, dispatch, index, lane, records, timers
 from wherry_broker.core import queue as core_queue
-from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, READY, STATE_NAMES
+from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.outbox import Outbox
 from wherry_broker.core.shard import Shard
 
-STEPS = int(os.environ.get("WHERRY_TEST_STEPS", "50000"))
-STEPS_PER_EXAMPLE = 60
+STEPS = int(os.environ.get("WHERRY_TEST_MODEL_STEPS", "15000"))
+STEPS_PER_EXAMPLE = 50
 SPAN_BYTES_MAX = 8
 NAMES = st.sampled_from(["a", "b"])
 VERBS = {"ack": 0, "nack": 1, "reject": 2, "release": 3, "extend": 4}
@@ -73,29 +74,6 @@ class Spy(Outbox):
     def hold(self, effect, mark):
         self.said.append(effect)
         super().hold(effect, mark)
-
-
-def durable_state(state, now):
-    """All that a restart has to keep, message by message; what is leased counts as ready, or expired if it is late."""
-    result = {"next_first": state.next_first, "next_number": state.next_number}
-    for queue in state.queues.values():
-        removed, messages = dict(queue.removed), {}
-        for span in queue.spans():
-            envelope = span.batch.envelope
-            late = span.state in (READY, LEASED) and envelope.expires_at_ms and envelope.expires_at_ms <= now
-            for offset in range(span.low, span.high):
-                if late:
-                    removed["expired"] = removed.get("expired", 0) + 1
-                    continue
-                state_name = STATE_NAMES[READY if span.state == LEASED else span.state]
-                due_ms = span.due_ms if span.state == DELAYED else 0
-                at = offset - span.batch.first
-                body = span.batch.block.cut(at, at + 1)
-                messages[offset] = (state_name, span.attempt, span.released, span.failure, due_ms, envelope, body)
-        dedupe = {key: value for key, value in queue.dedupe.items() if value[1] > now}
-        dead = [offset for span in queue.dead() for offset in range(span.low, span.high)]
-        result[queue.name] = (queue.number, queue.next_offset, queue.options, dedupe, dead, removed, messages)
-    return result
 
 
 def restored(log, epoch, now):

@@ -3,10 +3,11 @@
 What it models, and how hard it is:
 
 - What is written is in the page cache: a kill of the process takes nothing, a power cut all that was not synced.
-- At a power cut each sector (512 bytes) of each unsynced write is kept or not, whatever became of the others; a file may be
-  as long as it would have been, with zeros where nothing was kept. What was synced stays.
-- A new, a renamed and a removed file are each on the disk once the directory is synced; until then each may have happened
-  or not, whatever became of the others.
+- At a power cut each sector (512 bytes) of each unsynced write is kept or not, whatever became of the others; a file
+  may be as long as it would have been, with zeros where nothing was kept. What was synced stays.
+- A new, a renamed and a removed file are each on the disk once the directory is synced; until then each may have
+  happened or not, whatever became of the others.
+- After a sync that failed, the system takes for written what was not, and no sync of that file does anything more.
 - A write or a sync may fail; a failed write leaves a part of itself. Nobody may ask for anything after that (law 7).
 - Every call is a moment at which the power can go, before or after what the call does.
 """
@@ -60,7 +61,7 @@ class Inode:
 
 
 class NameChange(NamedTuple):
-    """A change of the directory that is not synced: `name` leads to `inode` now (None: to nothing), and `old` no more."""
+    """A change of the directory that is not synced: `name` leads to `inode` (None: to nothing), and `old` no more."""
 
     name: str
     inode: Inode | None
@@ -205,6 +206,9 @@ class SimulatedDisk:
         inode.forsaken = False
         inode.sync()
         self._moment()
+
+    def keep(self, names):
+        raise AssertionError(f"{names} are to be kept: nothing here repairs a log")
 
     def rename(self, old, new):
         self._begin()

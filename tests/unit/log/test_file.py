@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from log_files import EMAILS, preamble, published
 from simulation.disk import SimulatedDisk
-
 from wherry_broker.core.ledger import Commit
 from wherry_broker.core.records import Standing
 from wherry_broker.log.file import FileLog

@@ -1,0 +1,286 @@
+"""A client: the real conversation, driven at random, that checks what it hears against what it said."""
+
+from __future__ import annotations
+
+from simulation.promises import expect, messages_of
+from wherry import errors
+from wherry.conversation import (
+    Confirmed,
+    ConsumerStopped,
+    Conversation,
+    Delivered,
+    Ended,
+    Envelope,
+    Failed,
+    Settled,
+    Welcomed,
+)
+from wherry.model import commands
+from wherry.model.commands import Verb
+
+SCRATCH = memoryview(bytearray(262_144))
+VERBS = (*[Verb.ACK] * 8, Verb.NACK, Verb.NACK, Verb.REJECT, Verb.RELEASE, Verb.EXTEND, Verb.EXTEND)
+DELAYS = (0, 0, 0, 0, 0, 0, 5, 50, 400)
+TTLS = (0, 0, 0, 0, 0, 0, 30, 300)
+STATES = ("ready", "delayed", "leased", "dead")
+ODDITIES = ("declare", "peek", "peek", "info", "list", "purge", "delete", "pause", "resume", "resume", "stop")
+
+
+class Held:
+    """Messages that were delivered and are not settled yet."""
+
+    __slots__ = ("consumer", "delivery", "high", "low")
+
+    def __init__(self, delivery, low, high, consumer):
+        self.delivery = delivery
+        self.low = low
+        self.high = high
+        self.consumer = consumer
+
+
+class Client:
+    """One client; it comes back after every disconnect.
+
+    Attributes:
+        link: its connection; None while it has none.
+        unknown: how many requests ended without an answer.
+    """
+
+    def __init__(self, number, rng, audit, settings, clock):
+        self.number = number
+        self.link = None
+        self.conversation = None
+        self.unknown = 0
+        self.held = []
+        self.consumers = {}
+        self._rng = rng
+        self._audit = audit
+        self._settings = settings
+        self._clock = clock
+        self._names = list(settings.queues)
+        self._serial = 0
+        self._draining = False
+
+    # Chance.
+
+    def _below(self, limit):
+        return int(self._rng.random() * limit)
+
+    def _pick(self, options):
+        return options[int(self._rng.random() * len(options))]
+
+    # Its connection.
+
+    def connect(self, link):
+        """A connection is there."""
+        self.link = link
+        self.conversation = Conversation("", f"client {self.number}", 0, SCRATCH)
+        self.held, self.consumers = [], {}
+        self._draining = False
+        self.send()
+
+    def disconnect(self):
+        """The connection is gone, for the client."""
+        self.link = None
+        self._take(self.conversation.end(errors.Disconnected("the simulation cut it")))
+
+    def send(self):
+        """Hands what it has to say to the network."""
+        self.link.to_broker += b"".join(self.conversation.data_to_send())
+
+    def hear(self, data):
+        """Bytes have come."""
+        self._take(self.conversation.receive(self.conversation.reader.feed(data)))
+
+    # What it does.
+
+    def act(self):
+        """Does something, at random, once it is welcome."""
+        if self.conversation.welcome is None:
+            return
+        chance = self._rng.random()
+        if self.held and chance < self._settings.settle_share:
+            self.settle()
+        elif chance < 0.88:
+            self.publish()
+        elif chance < 0.95 or not self.consumers:
+            self.consume(self._pick(self._names))
+        else:
+            self.do_oddity(self._pick(ODDITIES))
+        if self._rng.random() < 0.7:
+            self.send()
+
+    def finish(self):
+        """Settles all that it holds, and asks for more; for the end, when everything has to drain."""
+        if self.conversation.welcome is None:
+            return
+        if not self._draining:
+            self._draining = True
+            for name in self._names:
+                self._declare(name)
+                self._ask(commands.Pause, name, False)
+                self.consume(name)
+        for held in self.held:
+            self._settle(held, Verb.ACK, held.low, held.high - held.low)
+        self.held = []
+        self.send()
+
+    def _ask(self, kind, *fields):
+        self.conversation.request(lambda request: kind(request, *fields), kind, self._deadline())
+
+    def _deadline(self):
+        return self._clock.steady_ms / 1000 + 3600
+
+    def _declare(self, name):
+        self._ask(commands.Declare, name, self._settings.queues[name])
+
+    def _message(self, name):
+        self._serial += 1
+        size = self._below(2500 if self._settings.big_messages and self._rng.random() < 0.1 else 60)
+        body = f"{name}/{self.number}/{self._serial}/".encode()
+        body += bytes([65 + self._serial % 26]) * size
+        self._audit.sent[b"\x80" + body] = name
+        return (b"\x80", body)
+
+    def publish(self):
+        """Publishes a few messages, one by one or as a batch."""
+        name = self._pick(self._names)
+        plain = self._rng.random() < 0.6
+        envelope = (
+            Envelope()
+            if plain
+            else Envelope(
+                priority=self._below(3),
+                delay_ms=self._pick(DELAYS),
+                ttl_ms=self._pick(TTLS),
+                dedupe=self._pick(("", "", "k1", "k2", "k3", f"n{self._serial}")),
+            )
+        )
+        if self._rng.random() < 0.5:
+            messages = [self._message(name) for _ in range(1 + self._below(6))]
+            waiter = (name, [b"".join(each) for each in messages])
+            self.conversation.publish_batch(name, envelope, messages, waiter, self._deadline())
+            return
+        deadline = self._deadline()
+        for _ in range(1 + self._below(4)):
+            message = self._message(name)
+            self.conversation.publish(name, envelope, message, (name, [b"".join(message)]), deadline)
+
+    def consume(self, name):
+        """Attaches a consumer."""
+        window = 1 + self._below(12)
+        number = self.conversation.consume(
+            name, window, self._pick((0, 0, 15, 300)), commands.Consume, self._deadline()
+        )
+        self.consumers[number] = name
+
+    def settle(self):
+        """Settles, in one way or another, some of what it holds."""
+        position = self._below(len(self.held))
+        held = self.held[position]
+        verb = self._pick(VERBS)
+        low, high = held.low, held.high
+        if high - low > 1 and self._rng.random() < 0.4:
+            low, high = low + self._below(2), high - self._below(2)
+        if low >= high:
+            return
+        self._settle(held, verb, low, high - low)
+        if verb == Verb.EXTEND or self._rng.random() < 0.02:
+            return
+        del self.held[position]
+        for part in ((held.low, low), (high, held.high)):
+            if part[0] < part[1]:
+                self.held.append(Held(held.delivery, *part, held.consumer))
+
+    def _settle(self, held, verb, low, count):
+        duration_ms = self._pick((None, None, 0, 10, 200)) if verb in {Verb.NACK, Verb.EXTEND} else None
+        if verb == Verb.EXTEND and duration_ms == 0:
+            duration_ms = 100
+        waiter = (verb, held.delivery, low, count)
+        self.conversation.settle(held.delivery, verb, low, count, waiter, self._deadline(), duration_ms, "why")
+        if verb != Verb.EXTEND:
+            self.conversation.finish(held.consumer, count)
+
+    def do_oddity(self, what):
+        """Does one of the rarer things."""
+        name = self._pick(self._names)
+        rarely = self._rng.random() < 0.3
+        if what == "declare":
+            self._declare(name)
+        elif what == "peek":
+            self._ask(commands.Peek, name, self._pick(STATES), self._below(50), 1 + self._below(20))
+        elif what == "info":
+            self._ask(commands.Info, name)
+        elif what == "list":
+            self._ask(commands.ListQueues)
+        elif what == "purge" and rarely:
+            self._ask(commands.Purge, name, self._pick((("ready", "delayed"), ("dead",), ("delayed", "dead"))))
+        elif what == "delete" and rarely:
+            self._ask(commands.Delete, name)
+            self._declare(name)
+        elif what in {"pause", "resume"}:
+            self._ask(commands.Pause, name, what == "pause" and rarely)
+        elif what == "stop" and self.consumers:
+            number = self._pick(list(self.consumers))
+            del self.consumers[number]
+            self.conversation.stop(number, commands.Stop, self._deadline())
+
+    # What it hears.
+
+    def _take(self, events):
+        for event in events:
+            handler = _EVENTS.get(type(event))
+            if handler is not None:
+                handler(self, event)
+
+    def _confirmed(self, event):
+        offset = event.first
+        name = self._audit.key_name(event.queue)
+        for queue, messages in event.waiters:
+            expect(queue == event.queue, "a confirm is of what was published", event)
+            for message in messages if not event.duplicate else ():
+                self._audit.check_identity((name, offset), message)
+                offset += 1
+
+    def _delivered(self, event):
+        name = self.link.consumers[event.consumer]
+        messages = iter(messages_of(event.lengths, event.block))
+        for delivery in event.deliveries:
+            for offset in range(delivery.first, delivery.first + delivery.count):
+                self._audit.check_identity((name, offset), next(messages))
+            self.held.append(Held(delivery, delivery.first, delivery.first + delivery.count, event.consumer))
+
+    def _failed(self, event):
+        for waiter in event.waiters:
+            error = event.error()
+            self.unknown += isinstance(error, errors.Disconnected)
+            if isinstance(waiter, tuple) and isinstance(error, errors.Internal):
+                expect(False, "the broker has no bugs", error)
+
+    def _settled(self, event):
+        for _, error in event.outcomes:
+            self.unknown += isinstance(error, errors.Disconnected)
+
+    def _stopped(self, event):
+        self.consumers.pop(event.consumer, None)
+        if self._draining:
+            self._draining = False  # to be attached again
+
+    def _welcomed(self, _event):
+        for name in self._names:
+            self._declare(name)
+        self.send()
+
+    def _ended(self, event):
+        expect(isinstance(event.error, errors.Disconnected), "both ends keep to the protocol", event.error)
+
+
+_EVENTS = {
+    Confirmed: Client._confirmed,
+    Delivered: Client._delivered,
+    Failed: Client._failed,
+    Settled: Client._settled,
+    ConsumerStopped: Client._stopped,
+    Welcomed: Client._welcomed,
+    Ended: Client._ended,
+}
