@@ -13,8 +13,9 @@ crash: export WHERRY_TEST_CYCLES ?= 1000
 sim: export WHERRY_TEST_FLIPS ?= 131072
 sim: export WHERRY_TEST_REPAIRS ?= 5000
 sim: export WHERRY_TEST_CASES ?= 50000
+fuzz: export WHERRY_TEST_SECONDS ?= 1800
 
-.PHONY: help venv check test ci ci-long sim crash bench docker-test format wheel clean
+.PHONY: help venv check test ci ci-long sim crash fuzz bench docker-test format wheel clean
 
 help:  ## list these
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +42,10 @@ sim: $(VENV)  ## for a release: the simulation, the core against its model, and 
 
 crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an error at every call for its log
 	$(PYTEST) tests/crash tests/faults -m "slow or not slow" $(ARGS)
+
+fuzz: $(VENV)  ## look for inputs that break the decoders of frames and of logs, with atheris
+	$(BIN)pip install --quiet -e '.[fuzz]'
+	for target in frames log; do $(BIN)python tests/fuzz/run.py $$target || exit 1; done
 
 bench: $(VENV)  ## how fast it is; ARGS="--help" for more
 	$(BIN)python bench/loopback.py $(ARGS)

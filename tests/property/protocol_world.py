@@ -208,7 +208,7 @@ class Oracle:
 
 
 def answered(heard: list[Any]) -> Counter[int]:
-    """The requests that were answered, with how often; not those of a case's surroundings."""
+    """The requests that were answered, with how often."""
     result: Counter[int] = Counter()
     for each in heard:
         if type(each) is replies.Confirm:
@@ -217,4 +217,4 @@ def answered(heard: list[Any]) -> Counter[int]:
             result.update(row[0] for row in each.settles)
         elif isinstance(each, replies.Reply.__args__):
             result[each.request] += 1
-    return Counter({request: count for request, count in result.items() if request <= FIRST_REQUEST})
+    return result

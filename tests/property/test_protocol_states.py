@@ -34,6 +34,7 @@ CHUNKS = 8
 REPLAYS: list[tuple[str, list[str]]] = [
     ("new", ["00000bc00100000000000bb8" + "dc1388" * 1000]),  # once 40 MB
     ("nearly_full", ["0000000a020000000000000291010000001c11000000000000149702a17104079391010101910201019103010101c0"]),
+    ("deleted", ["00000012220000000000000a93ce8000000001cd0100"]),
 ]
 """Cases that failed once, or could: the state, and the pieces in hex."""
 

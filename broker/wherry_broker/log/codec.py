@@ -245,13 +245,21 @@ def read_entry(
     if crc32c(data[start:end], crc32c(data[offset : offset + _CHECKED_BYTES])) != checksum:
         raise Damaged("the checksum of an entry's head does not match")
     try:
-        rows = msgpack.unpackb(data[start:end], use_list=False, strict_map_key=False)
+        rows = _rows_of(data[start:end])
         new, end = _records_of(rows, data, end, head.segment, with_blocks=with_blocks, spoiled=spoiled)
     except (ValueError, TypeError, KeyError, IndexError, msgpack.UnpackException) as error:
         raise Damaged(f"an entry's head cannot be read: {error}") from error
     if end != start + prefix.head_bytes + prefix.blocks_bytes:
         raise Damaged("the blocks of an entry do not have the length that its prefix says")
     return Entry(prefix, head.segment, offset, new)
+
+
+def _rows_of(head: memoryview) -> Any:
+    # An array is made as long as it claims to be. What is claimed has to be there, or nested claims would multiply.
+    walker = msgpack.Unpacker(max_buffer_size=0)
+    walker.feed(head)
+    walker.skip()
+    return msgpack.unpackb(head, use_list=False, strict_map_key=False)
 
 
 def _records_of(
