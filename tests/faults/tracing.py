@@ -126,14 +126,25 @@ class Broker(CommandLine):
         data: its data directory.
         options: further ones of `wherry serve`.
         fault: what happens to its main thread while it starts; None for nothing, and for no strace.
+        traced: whether its calls are written down while it starts.
+        prefix: a program that runs it, such as prlimit.
     """
 
-    def __init__(self, folder: Path, data: Path, *options: str, fault: Fault | None = None, traced: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        data: Path,
+        *options: str,
+        fault: Fault | None = None,
+        traced: bool = False,
+        prefix: tuple[str, ...] = (),
+    ):
         super().__init__(folder)
         self.data = data
         self.trace = folder / "trace"
         self.log = folder / "broker.log"
         command = [str(self.program), "serve", "--port", "0", "--data", str(data), "--log-format", "json", *options]
+        command = [*prefix, *command]
         if traced or fault:
             # -D: the broker is the child of this process, and strace is not in between.
             command = [*_options(data, self.trace, fault), "-f", "-D", *command]

@@ -43,15 +43,17 @@ class Inode:
         durable: what is certainly on the disk.
         writes: what is not, in order.
         forsaken: whether a sync has failed: the system takes all of it for written now, and no sync helps any more.
+        owned: for how many more bytes it has space that no other file can have; lost with the process.
     """
 
-    __slots__ = ("data", "durable", "forsaken", "writes")
+    __slots__ = ("data", "durable", "forsaken", "owned", "writes")
 
     def __init__(self, data=b""):
         self.data = bytearray(data)
         self.durable = bytes(data)
         self.writes = []
         self.forsaken = False
+        self.owned = 0
 
     def sync(self):
         if self.forsaken:
@@ -82,11 +84,14 @@ class SimulatedFile:
         self._disk.write(self._inode, data)
         self.size += len(data)
 
+    def own(self, size):
+        return self._disk.own(self._inode, size)
+
     def sync(self):
         self._disk.sync(self._inode)
 
     def close(self):
-        pass
+        self._inode.owned = 0
 
 
 class SimulatedDisk:
@@ -133,14 +138,20 @@ class SimulatedDisk:
         self._begin()
         if self.write_error is not None:
             self.write_error -= 1
-        full = self.used_bytes() + len(data) > self.capacity
+        full = self.used_bytes() + max(0, len(data) - inode.owned) > self.capacity
         if full or (self.write_error is not None and self.write_error < 0):
             self.failed = True
             part = data[: self._below(len(data) + 1)]
             self._add(inode, part)
             raise OSError(errno.ENOSPC, "no space left on device")
+        inode.owned = max(0, inode.owned - len(data))
         self._add(inode, data)
         self._moment()
+
+    def own(self, inode, size):
+        """Takes space for the next `size` bytes of a file, or for as many as there are."""
+        inode.owned += min(max(0, size - inode.owned), max(0, self.capacity - self.used_bytes()))
+        return inode.owned
 
     def _add(self, inode, data):
         if data:
@@ -236,7 +247,7 @@ class SimulatedDisk:
         return max(0, self.capacity - self.used_bytes()), self.capacity
 
     def used_bytes(self):
-        return sum([len(inode.data) for inode in self.names_now.values()])
+        return sum([len(inode.data) + inode.owned for inode in self.names_now.values()])
 
     def _inode(self, name):
         inode = self.names_now.get(name)
@@ -260,6 +271,8 @@ class SimulatedDisk:
     def killed(self):
         """The process is gone, and with it its lock; the page cache stays."""
         self._locked = self.failed = False
+        for inode in self.names_now.values():
+            inode.owned = 0
         self.fuse = self.write_error = self.sync_error = None
 
     def cut(self):

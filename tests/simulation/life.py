@@ -54,9 +54,9 @@ class SteppedLog(FileLog):
             self.replayed.append(record)
             yield record, segment
 
-    def start(self, preamble):
+    def start(self, preamble, owed_bytes=0):
         self.starting()
-        super().start(preamble)
+        super().start(preamble, owed_bytes)
 
     def _start_threads(self):
         pass

@@ -12,6 +12,7 @@ from wherry.model.fields import BATCH_MESSAGES_MAX
 from wherry_broker.core import records
 from wherry_broker.core.batch import LEASED, READY, STATE_NAMES, Envelope, Failure, Span
 from wherry_broker.core.block import Block
+from wherry_broker.core.homes import SETTLE_BYTES
 from wherry_broker.core.options import InvalidOption, QueueOptions, checked
 
 if TYPE_CHECKING:
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
 RETRY_AFTER_FLOOR_MS = 20
 RETRY_AFTER_CEILING_MS = 30_000
 RETRY_AFTER_UNKNOWN_MS = 1_000
-LOG_BYTES_A_BATCH = 512
-LOG_BYTES_A_MESSAGE = 128
-"""What the log needs to settle a message in an entry of its own."""
+LOG_BYTES_A_RECORD = 1_024
+"""What a log needs at most for a record, but for a block."""
 
 ATTEMPTS, REJECTED = "attempts", "rejected"
 
@@ -80,13 +80,15 @@ def declare(state: State, name: str, given: dict[str, object], defaults: QueueOp
     """A queue with these options; nothing when it has them already.
 
     Raises:
-        Refusal: invalid, an option is unknown or out of range; exists_differently, the queue has other options.
+        Refusal: invalid, an option is unknown or out of range; exists_differently, the queue has other options; busy,
+            the disk is (nearly) full.
     """
     queue = state.names.get(name)
     try:
         if queue is None:
             options = defaults.changed(given)
             _check_level(options.durability, defaults.durability)
+            _check_room(state, name, LOG_BYTES_A_RECORD)
             return [records.Declared(state.next_number, name, options.as_map(), state.next_first)]
         differing = queue.options.differing(given)
     except InvalidOption as error:
@@ -180,9 +182,16 @@ def block_of(command: commands.Publish) -> Block:
     return block
 
 
+def log_cost_of(record: Fact) -> int:
+    """How many bytes of a log a record may take, of those records that a full disk refuses; 0 for others."""
+    if isinstance(record, records.Published):
+        return log_cost(record.block)
+    return LOG_BYTES_A_RECORD if isinstance(record, records.Declared) else 0
+
+
 def log_cost(block: Block) -> int:
     """How many bytes of a log a publish may take at most: its block, its head, and the records that end it."""
-    return block.size + len(block.lengths) + LOG_BYTES_A_BATCH + LOG_BYTES_A_MESSAGE * block.count
+    return block.size + len(block.lengths) + LOG_BYTES_A_RECORD + SETTLE_BYTES * block.count
 
 
 def check_disk(state: State, queue: Queue, block: Block) -> None:
@@ -191,14 +200,19 @@ def check_disk(state: State, queue: Queue, block: Block) -> None:
     Raises:
         Refusal: busy, the disk is (nearly) full.
     """
-    room_bytes, cost = state.homes.room_bytes, log_cost(block)
-    if queue.is_logged and room_bytes is not None and cost > room_bytes:
+    if queue.is_logged:
+        _check_room(state, queue.name, log_cost(block))
+
+
+def _check_room(state: State, queue: str, cost: int) -> None:
+    room_bytes = state.homes.room_bytes
+    if room_bytes is not None and cost > room_bytes:
         raise Refusal(
             "busy",
-            f"the disk of the log is full: it takes {max(room_bytes, 0)} bytes more, and this publish needs {cost}",
+            f"the disk of the log is full: it takes {max(room_bytes, 0)} bytes more, and this needs {cost}",
             retry_after_ms=RETRY_AFTER_UNKNOWN_MS,
             retryable=True,
-            queue=queue.name,
+            queue=queue,
             bound="disk",
         )
 

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wherry_broker.core.batch import Batch
 
+SETTLE_BYTES = 128
+"""What a log needs at most to settle one message, in an entry of its own."""
+
 
 class Homes:
     """Live batches and their bytes, by segment.
@@ -20,7 +23,9 @@ class Homes:
         oldest: the oldest segment that is not forgotten.
         live_bytes: the bytes of all live batches that a log holds.
         resident_bytes: how many of these are in memory as well.
+        owed_bytes: what the log will need to settle all that is alive in it, one message at a time.
         room_bytes: how many bytes the log can take before publishes are refused; None when it sets no limit.
+        reserve_bytes: how many more it can take after that.
     """
 
     def __init__(self) -> None:
@@ -28,8 +33,20 @@ class Homes:
         self.oldest = 0
         self.live_bytes = 0
         self.resident_bytes = 0
+        self.owed_bytes = 0
         self.room_bytes: int | None = None
+        self.reserve_bytes = 0
         self._batches: dict[int, int] = {}
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the log has little room left, so that it should be asked before every publish."""
+        return self.room_bytes is not None and self.room_bytes < self.reserve_bytes
+
+    @property
+    def moving_bytes(self) -> int | None:
+        """How much may be written again now, to forget a segment for it; None for any amount."""
+        return None if self.room_bytes is None else self.room_bytes + self.reserve_bytes // 2
 
     def enter(self, batch: Batch, segment: int) -> None:
         """A batch is stored in a segment; 0 for none."""
@@ -37,6 +54,7 @@ class Homes:
         if batch.home:
             self._batches[batch.home] = self._batches.get(batch.home, 0) + 1
             self.live_bytes += batch.block.size
+            self.owed_bytes += SETTLE_BYTES * batch.block.count
             if batch.block.data is not None:
                 self.resident_bytes += batch.block.size
 
@@ -45,6 +63,7 @@ class Homes:
         if batch.home:
             self._batches[batch.home] -= 1
             self.live_bytes -= batch.block.size
+            self.owed_bytes -= SETTLE_BYTES * batch.block.count
             if batch.block.data is not None:
                 self.resident_bytes -= batch.block.size
             batch.home = 0

@@ -53,12 +53,15 @@ class Mover:
         oldest = state.homes.oldest
         if oldest != self._segment:
             self._segment, self._queues, self._offset = oldest, list(state.queues), 0
+        limit = state.homes.moving_bytes
         moved: list[Rehomed] = []
         size = looked = 0
         while self._queues and size < REHOME_BYTES and looked < LOOK_BATCHES:
             queue = state.queues.get(self._queues[-1])
             for batch in self._walk(queue, LOOK_BATCHES - looked) if queue is not None else ():
                 looked += 1
+                if batch.home == oldest and limit is not None and size + batch.block.size > limit:
+                    return moved  # nothing may fill the disk, and least of all what is to empty it
                 self._offset = batch.end
                 if batch.home == oldest:
                     moved.append(rehomed(batch))

@@ -44,6 +44,7 @@ class Commit(NamedTuple):
         sync: whether it has to be on the disk; otherwise it is enough that the operating system has it.
         preamble: begins a new segment after the records; None to go on in this one.
         oldest: once this commit is on the disk, the segments before this one can go.
+        owed_bytes: what the log will need to settle all that is alive in it.
     """
 
     mark: int
@@ -51,6 +52,7 @@ class Commit(NamedTuple):
     sync: bool = True
     preamble: Preamble | None = None
     oldest: int = 0
+    owed_bytes: int = 0
 
 
 class Ledger:
@@ -132,8 +134,8 @@ class Ledger:
             if not known.is_logged and type(record) not in STANDING:
                 continue  # no log keeps the messages of such a queue, so nothing of it waits for a log
             self._records.append(record)
-            if isinstance(record, records.Published) and homes.room_bytes is not None:
-                homes.room_bytes -= decide.log_cost(record.block)
+            if homes.room_bytes is not None:
+                homes.room_bytes -= decide.log_cost_of(record)
             self._sync |= known.options.durability != "written"
             if queue is not None:
                 queue.mark = self._outbox.gathering
@@ -152,7 +154,9 @@ class Ledger:
             slack_bytes: how much longer than twice what is alive in it that may be before it is cleaned.
         """
         homes = self.state.homes
-        if log_bytes > 2 * homes.live_bytes + slack_bytes and homes.oldest < homes.current:
+        # On a disk that gets full, less garbage is worth the work.
+        most = (5 * homes.live_bytes // 4 if homes.is_short else 2 * homes.live_bytes) + slack_bytes
+        if log_bytes > most and homes.oldest < homes.current:
             self.apply(self._mover.step(self.state))
         oldest = homes.advance()
         if not self._records and oldest == self._oldest:
@@ -162,7 +166,9 @@ class Ledger:
         if roll:
             homes.current += 1
             preamble = housekeeping.preamble(self.state)
-        commit = Commit(self._outbox.start_commit(), self._records, self._sync or roll, preamble, oldest)
+        commit = Commit(
+            self._outbox.start_commit(), self._records, self._sync or roll, preamble, oldest, homes.owed_bytes
+        )
         self._records, self._sync = [], False
         return commit
 

@@ -29,10 +29,15 @@ if TYPE_CHECKING:
     from wherry_broker.log.interface import Committed, Fetched
     from wherry_broker.log.store import Store
 
-SEGMENT_BYTES = 67_108_864
+SEGMENT_BYTES = 33_554_432
 SYNC_INTERVAL_MS = 100
-RESERVE_BYTES = 67_108_864
-"""How much of the disk is kept for settles, at most; an eighth of a small disk."""
+RESERVE_BYTES = 33_554_432
+"""How much of the disk is owned before it is needed; a sixteenth of a small disk. Segments are no longer than this, so
+that what is alive in one can be written again when the disk is full."""
+FAR_BYTES = 536_870_912
+"""With this much free, no other program fills the disk before the next commit."""
+SPACE_S = 1.0
+"""How long to wait until a full disk is asked again for space."""
 
 
 class FileLog:
@@ -44,7 +49,8 @@ class FileLog:
         failed: called in the caller's thread with what broke the log; nothing is answered after that.
         segment_bytes: how long a segment grows before a new one begins.
         sync_interval_ms: how long a commit that asks for no sync may wait for one.
-        reserve_bytes: how much of the disk is kept for settles.
+        reserve_bytes: how much of the disk is owned before it is needed, at most; so much for the segment that is being
+            written, and so much for the next one.
     """
 
     level = "synced"
@@ -64,9 +70,7 @@ class FileLog:
         self._store = store
         self._call = call
         self._failed = failed
-        self._segment_bytes = segment_bytes
         self._sync_interval_s = sync_interval_ms / 1000
-        self._reserve_bytes = reserve_bytes
         self._entry = 1
         self._before: SegmentHead | None = None
         self._sizes: dict[int, int] = {}
@@ -79,6 +83,8 @@ class FileLog:
             threading.Thread(target=self._run, args=(self._read_all,), name="wherry-log-reader", daemon=True),
         ]
         store.lock()
+        self.reserve_bytes = min(reserve_bytes, store.free_bytes()[1] // 16)
+        self._segment_bytes = min(segment_bytes, self.reserve_bytes)
 
     @property
     def size_bytes(self) -> int:
@@ -92,8 +98,9 @@ class FileLog:
 
     @property
     def is_segment_long(self) -> bool:
-        """Whether a new segment should begin."""
-        return self._journal is not None and self._journal.size >= self._long_bytes
+        """Whether a new segment should begin; it never has to, and does not when there is no space for it."""
+        journal = self._journal
+        return journal is not None and journal.can_roll and journal.size >= self._long_bytes
 
     @property
     def slack_bytes(self) -> int:
@@ -134,17 +141,25 @@ class FileLog:
         if unsure:
             # Whoever wrote this may have been killed before it was synced. From now on it must not be missing.
             self._store.rewrite(segment_name(found.segments[-1]), unsure[0][1])
-        for name in (*found.forgotten, *found.unfinished):
-            self._store.remove(name)
         if found.segments:
             self._sizes = {number: self._store.size(segment_name(number)) for number in found.segments}
             self.oldest, self.segment, self._before = found.segments[0], found.segments[-1] + 1, found.head
+        for name in (*found.forgotten, *found.unfinished):
+            if name != segment_name(self.segment) + ".tmp":  # that one has the space that `start` may need
+                self._store.remove(name)
 
-    def start(self, preamble: Preamble) -> None:
+    def start(self, preamble: Preamble, owed_bytes: int = 0) -> None:
         """Begins a new segment, which opens with `preamble`."""
-        self._journal = Journal(self._store, self.segment, self._entry, self.oldest, self._before)
+        store = self._store
+        self._journal = Journal(
+            store, self.segment, self._entry, self.oldest, self._before, reserve_bytes=self.reserve_bytes
+        )
         self._journal.roll(preamble)
-        self._writer = Writer(self._journal, self._sizes, self._sync_interval_s)
+        if self._sizes:  # what the last segment owned belongs to the new one now
+            last = max(self._sizes)
+            store.truncate(segment_name(last), self._sizes[last])
+        self._writer = Writer(self._journal, self._sizes, self._sync_interval_s, self._segment_bytes)
+        self._writer.take_space(owed_bytes)
         self._start_threads()
 
     def _start_threads(self) -> None:
@@ -162,9 +177,19 @@ class FileLog:
         self._fetches.put((blocks, done))
 
     def room_bytes(self) -> int | None:
-        """How many bytes it can take before publishes have to be refused."""
-        free, total = self._store.free_bytes()
-        return free - min(self._reserve_bytes, total // 8)
+        """How many bytes it can take before its reserve is touched.
+
+        What is free counts as long as another program cannot have it first; near the end only what the log owns counts,
+        and a bet of at most the reserve, so that even a lost one leaves space for all settles.
+        """
+        free, reserve = self._store.free_bytes()[0], self.reserve_bytes
+        journal, writer = self._journal, self._writer
+        assert journal is not None
+        assert writer is not None
+        bet = max(0, free - reserve)
+        if free < FAR_BYTES or writer.is_short:
+            bet = min(bet, reserve)
+        return journal.owned_bytes - reserve + bet
 
     def close(self) -> None:
         """Makes everything durable and ends the threads."""
@@ -191,9 +216,13 @@ class FileLog:
             if wait_s == 0:  # before the next commit: they may come so fast that there is always one
                 writer.sync()
                 continue
+            if writer.is_short:
+                wait_s = SPACE_S if wait_s is None else min(wait_s, SPACE_S)
             try:
                 job = self._commits.get(timeout=wait_s)
             except queue.Empty:
+                if writer.is_short:
+                    writer.take_space()
                 continue
             if job is None:
                 writer.close()

@@ -28,11 +28,13 @@ class Log(Protocol):
         level: the highest durability that a commit reaches, as the promise table names it.
         segment: the number of the segment that `start` will begin; 0 for a log that has none.
         oldest: the number of the oldest segment that matters, at the start.
+        reserve_bytes: how much space it owns beyond what settles will need; cleaning may use half of that.
     """
 
     level: str
     segment: int
     oldest: int
+    reserve_bytes: int
 
     @property
     def size_bytes(self) -> int:
@@ -53,8 +55,13 @@ class Log(Protocol):
             keeps_blocks: asked for each entry whether the bytes of its blocks should come along.
         """
 
-    def start(self, preamble: Preamble) -> None:
-        """Begins a new segment, which opens with `preamble`. It is durable when this returns."""
+    def start(self, preamble: Preamble, owed_bytes: int = 0) -> None:
+        """Begins a new segment, which opens with `preamble`. It is durable when this returns.
+
+        Args:
+            preamble: the standing facts.
+            owed_bytes: what the settles of all that the log holds will need.
+        """
 
     def commit(self, commit: Commit, done: Committed) -> None:
         """Makes a commit durable, all or nothing, and calls `done` in the caller's thread once it is.
@@ -66,7 +73,7 @@ class Log(Protocol):
         """Reads the bytes of blocks back, and calls `done` in the caller's thread with them."""
 
     def room_bytes(self) -> int | None:
-        """How many bytes it can take before publishes have to be refused; None when it sets no limit."""
+        """How many bytes it can take, settles included, before its reserve is touched; None when it sets no limit."""
 
     def close(self) -> None:
         """Makes everything durable and ends all work; no commit is in flight."""

@@ -3,6 +3,10 @@
 A segment is made whole before it gets its name: head and preamble are written and synced under a temporary name, then
 renamed, then the directory is synced. Before that, the segment before it is synced; so only the last segment can have
 an unfinished tail. Segments go from the oldest on: first an entry that says so is synced, then files are removed.
+
+Space is taken before it is needed (decision 0007): the segment owns what comes after its end, and the file of the next
+segment is there beforehand and owns its space too. So a settle, and a new segment, need nothing of a disk that others
+fill.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from crc32c import crc32c
 
+from wherry_broker.log.allocate import SHORT
 from wherry_broker.log.codec import SegmentHead, encode_entry, encode_segment_head
 
 if TYPE_CHECKING:
@@ -20,6 +25,11 @@ if TYPE_CHECKING:
     from wherry_broker.core.block import Block
     from wherry_broker.core.records import Preamble, Record
     from wherry_broker.log.store import File, Files
+
+AHEAD_BYTES = 8_388_608
+"""How much more than the reserve is owned, so that not every commit asks for more; as much as the reserve, at most."""
+HEAD_BYTES = 4_096
+"""What a segment needs beside its preamble until more is taken."""
 
 Place = tuple[int, int]
 """(segment, offset in bytes): where a block lies."""
@@ -51,6 +61,7 @@ class Journal:
         oldest: the number of the oldest segment that still matters.
         before: the head of the segment before the first one to write; None when there is none, and a log begins.
         draw: returns a random number that is not 0.
+        reserve_bytes: how much space is taken beforehand: so much for this segment, and so much for the next one.
 
     Attributes:
         segment: the number of the segment that is being written.
@@ -60,6 +71,7 @@ class Journal:
         oldest: the number of the oldest segment that still matters.
         opening_bytes: how long that segment was when it got its name: its head and its preamble.
         written_bytes: how many bytes were written in all, for the write amplification.
+        can_roll: whether the next segment has the space that it needs, whatever else is written to the disk.
     """
 
     def __init__(
@@ -70,10 +82,16 @@ class Journal:
         oldest: int,
         before: SegmentHead | None = None,
         draw: Callable[[], int] = new_mark,
+        *,
+        reserve_bytes: int = 0,
     ) -> None:
         self._store = store
         self._draw = draw
+        self._reserve_bytes = reserve_bytes
         self._file: File | None = None
+        self._owned_end = 0
+        self._next: File | None = None
+        self.can_roll = False
         self.segment = segment - 1
         self.mark = before.mark if before is not None else 0
         self._log = before.log if before is not None else draw()
@@ -93,6 +111,46 @@ class Journal:
         """Whether all entries are on the disk."""
         return self.synced == self.entry - 1
 
+    @property
+    def owned_bytes(self) -> int:
+        """How many bytes the segment can take for certain, whatever else is written to the disk."""
+        return max(0, self._owned_end - self.size)
+
+    @property
+    def ahead_bytes(self) -> int:
+        """How much more than the reserve, and what is owed, is owned when the disk is not full."""
+        return min(AHEAD_BYTES, self._reserve_bytes)
+
+    def take_space(self, owed_bytes: int, *, for_next: bool) -> bool:
+        """Takes space for what is to come, as much as there is.
+
+        Args:
+            owed_bytes: what the settles of all that is stored will need.
+            for_next: whether the next segment is due, and so should be able to take all these settles.
+
+        Returns:
+            Whether there was enough for this segment.
+        """
+        assert self._file is not None
+        least = self._reserve_bytes + owed_bytes
+        if self.owned_bytes < least + self.ahead_bytes // 2:
+            self._owned_end = self._file.size + self._file.own(least + self.ahead_bytes)
+        needed = owed_bytes + 2 * self.opening_bytes + HEAD_BYTES
+        next_bytes = self._own_next(max(self._reserve_bytes, needed if for_next else 0))
+        self.can_roll = next_bytes >= needed
+        return self.owned_bytes >= least
+
+    def _own_next(self, size: int) -> int:
+        """Makes the file of the next segment, and takes space for it; returns how much it has."""
+        try:
+            if self._next is None:
+                self._next = self._store.create(segment_name(self.segment + 1) + ".tmp")
+        except OSError as error:
+            if error.errno not in SHORT:
+                raise
+            return 0  # no more files: this segment grows on, and nothing is lost by that
+        return self._next.own(size)
+
     def append(self, new: Sequence[Record]) -> list[tuple[Block, Place]]:
         """Writes one entry.
 
@@ -111,17 +169,19 @@ class Journal:
     def roll(self, preamble: Preamble) -> None:
         """Ends the segment and begins the next one, which opens with the preamble."""
         self.sync()
-        if self._file is not None:
-            self._file.close()
+        old = self._file
         head = SegmentHead(self.segment + 1, self._log, self._draw(), self.mark)
         self.segment, self.mark = head.segment, head.mark
         name = segment_name(self.segment)
-        self._file = self._store.create(name + ".tmp")
+        self._file, self._next = self._next or self._store.create(name + ".tmp"), None
         encoded = encode_segment_head(head)
         self._file.append([encoded])
         self.written_bytes += len(encoded)
         self._write(self._file, (preamble,))
+        self._owned_end, self.can_roll = self._file.size + self._file.own(0), False
         self._file.sync()
+        if old is not None:
+            old.close()  # gives its space back before the new name needs some
         self._store.rename(name + ".tmp", name)
         self._store.sync_names()
         self.opening_bytes = self._file.size
@@ -140,11 +200,14 @@ class Journal:
         self._store.sync_names()
 
     def close(self) -> None:
-        """Syncs and closes the file."""
+        """Syncs and closes the segment, and gives all space back that is not used."""
         self.sync()
+        if self._next is not None:
+            self._next.close()
+            self._store.remove(segment_name(self.segment + 1) + ".tmp")
         if self._file is not None:
             self._file.close()
-            self._file = None
+        self._file = self._next = None
 
     def _write(self, file: File, new: Sequence[Record]) -> list[tuple[Block, Place]]:
         start = file.size

@@ -21,13 +21,14 @@ class MemoryLog:
     oldest = 0
     size_bytes = 0
     slack_bytes = 0
+    reserve_bytes = 0
     is_segment_long = False
 
     def replay(self, keeps_blocks: Callable[[], bool]) -> Iterator[tuple[Record, int]]:  # noqa: ARG002
         """Nothing."""
         return iter(())
 
-    def start(self, preamble: Preamble) -> None:
+    def start(self, preamble: Preamble, owed_bytes: int = 0) -> None:
         """Nothing to do."""
 
     def commit(self, commit: Commit, done: Committed) -> None:  # noqa: ARG002 (nothing is kept)

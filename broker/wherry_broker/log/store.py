@@ -10,8 +10,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import shutil
+import sys
 from typing import TYPE_CHECKING, Protocol
+
+from wherry_broker.log.allocate import SHORT, allocate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 LOCK_NAME = "lock"
 KEPT = "damaged"
+LOCK_BYTES = 32
 IOV_MAX = 1024
 JOIN_BYTES_MAX = 65_536
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -41,11 +46,18 @@ class File(Protocol):
     def append(self, pieces: Sequence[bytes]) -> None:
         """Writes all the pieces at the end."""
 
+    def own(self, size: int) -> int:
+        """Takes space for the next `size` bytes from the file system, or for as many as there is space for.
+
+        Returns:
+            How many bytes can be appended for certain, whatever else is written to the disk.
+        """
+
     def sync(self) -> None:
         """Returns once all that was appended is on the disk."""
 
     def close(self) -> None:
-        """Closes it; syncs nothing."""
+        """Closes it, and gives the space back that it owns and does not use; syncs nothing."""
 
 
 class Files(Protocol):
@@ -55,7 +67,7 @@ class Files(Protocol):
         """`size` bytes of a file from `offset` on; to its end when not given."""
 
     def create(self, name: str) -> File:
-        """A new, empty file; an old one of that name is gone."""
+        """A new, empty file; of an old one of that name, only space that it owned beyond its end may be left."""
 
     def rename(self, old: str, new: str) -> None:
         """Gives a file another name; safe after `sync_names`."""
@@ -92,15 +104,18 @@ class Store(Files, Protocol):
         """Writes what a file holds from `offset` on once more, and returns once that is on the disk."""
 
     def free_bytes(self) -> tuple[int, int]:
-        """How many bytes can still be written, and how many the whole file system has."""
+        """How many bytes nobody has yet, and how many the whole file system has."""
 
 
 class DiskFile:
     """A real file, open for appending."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if os.fstat(self._descriptor).st_size:
+            os.ftruncate(self._descriptor, 0)  # not O_TRUNC: an empty file may own space, which that would give back
         self.size = 0
+        self._owned_end = 0
 
     def append(self, pieces: Sequence[bytes]) -> None:
         """Writes all the pieces at the end; raises OSError when not all could be written."""
@@ -124,13 +139,43 @@ class DiskFile:
         while left:
             left = left[os.write(self._descriptor, left) :]
 
+    def own(self, size: int) -> int:
+        """Allocates blocks beyond the end, as many as there are; where that cannot be, it counts what is free."""
+        start, end = max(self._owned_end, self.size), min(self.size + size, _length_max())
+        if start >= end:
+            return start - self.size
+        stats = os.fstatvfs(self._descriptor)
+        free = stats.f_bavail * stats.f_frsize
+        # What a process before this one has allocated counts as taken, and is there to be owned.
+        wanted = min(end - start, free + max(0, 512 * os.fstat(self._descriptor).st_blocks - start))
+        while wanted > 0:
+            try:
+                if not allocate(self._descriptor, start, wanted):
+                    return min(size, free)
+            except OSError as error:
+                if error.errno not in SHORT:
+                    raise
+                wanted //= 2  # somebody else was faster, or the file system needs some of it for itself
+            else:
+                self._owned_end = start + wanted
+                break
+        return max(0, self._owned_end - self.size)
+
     def sync(self) -> None:
         """fdatasync: it also writes the file's length."""
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        """Closes it."""
+        """Closes it; cutting a file where it ends frees the blocks beyond that."""
+        if self._owned_end > self.size:
+            os.ftruncate(self._descriptor, self.size)
         os.close(self._descriptor)
+
+
+def _length_max() -> int:
+    """How long this process may make a file."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 class DiskStore:
@@ -152,11 +197,11 @@ class DiskStore:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            owner = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip()
+            owner = os.pread(self._lock, LOCK_BYTES, 0).decode("ascii", "replace").strip()
             os.close(self._lock)
             raise LogLocked(f"{self.path} is in use by process {owner or 'unknown'}") from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        # Always as long, so that a full disk, which has no block for it, has the one of the last time.
+        os.pwrite(self._lock, f"{os.getpid():<{LOCK_BYTES - 1}}\n".encode(), 0)
 
     def unlock(self) -> None:
         """Lets another process work on this directory."""
@@ -182,7 +227,7 @@ class DiskStore:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def create(self, name: str) -> File:
-        """A new, empty file; an old one of that name is gone."""
+        """A new, empty file; of an old one of that name, only space that it owned beyond its end may be left."""
         return DiskFile(self.path / name)
 
     def truncate(self, name: str, size: int) -> None:
@@ -240,9 +285,12 @@ class DiskStore:
         _sync_directory(self.path)
 
     def free_bytes(self) -> tuple[int, int]:
-        """How many bytes can still be written, and how many the whole file system has."""
+        """How many bytes nobody has yet, and how many the whole file system has.
+
+        A limit on the length of files makes it seem as small as that segments stay well below the limit.
+        """
         stats = os.statvfs(self.path)
-        return stats.f_bavail * stats.f_frsize, stats.f_blocks * stats.f_frsize
+        return stats.f_bavail * stats.f_frsize, min(stats.f_blocks * stats.f_frsize, 2 * _length_max())
 
 
 def _sync_directory(path: Path) -> None:

@@ -25,10 +25,19 @@ class Writer:
         journal: where they go.
         sizes: the lengths of the finished segments, in bytes, by number; kept up to date.
         sync_interval_s: how long a commit that asks for no sync may wait for one, in seconds.
+        segment_bytes: how long a segment grows before a new one is due.
+
+    Attributes:
+        is_short: whether the disk has not all the space that the log wants to own.
     """
 
-    def __init__(self, journal: Journal, sizes: dict[int, int], sync_interval_s: float) -> None:
+    def __init__(
+        self, journal: Journal, sizes: dict[int, int], sync_interval_s: float, segment_bytes: int = 1 << 62
+    ) -> None:
         self._journal = journal
+        self._segment_bytes = segment_bytes
+        self._owed_bytes = 0
+        self.is_short = False
         self._sizes = sizes
         self._sync_interval_s = sync_interval_s
         self._unsynced_since: float | None = None
@@ -54,6 +63,7 @@ class Writer:
         if commit.preamble is not None:
             self._sizes[journal.segment] = journal.size
             journal.roll(commit.preamble)
+            self.take_space(commit.owed_bytes)  # before the answer, after which the log is asked what it can take
             self._note_time(now)
             yield ROLLED
         done(places)
@@ -65,6 +75,18 @@ class Writer:
             journal.forget(commit.oldest)
             self._note_time(now)
             yield FORGOTTEN
+        self.take_space(commit.owed_bytes)
+
+    def take_space(self, owed_bytes: int | None = None) -> None:
+        """Takes space for what is to come.
+
+        Args:
+            owed_bytes: what the settles of all that the log holds will need; as much as the last time when not given.
+        """
+        journal = self._journal
+        if owed_bytes is not None:
+            self._owed_bytes = owed_bytes
+        self.is_short = not journal.take_space(self._owed_bytes, for_next=journal.size >= self._segment_bytes)
 
     def wait_s(self, now: float) -> float | None:
         """In how many seconds `sync` is due; None when all is synced."""

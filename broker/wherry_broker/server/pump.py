@@ -54,7 +54,8 @@ def restore(shard: Shard, log: Log, clock: Clock) -> int:
         shard.restore(record, segment)
         count += 1
     shard.restored(clock.now_ms())
-    log.start(shard.ledger.open(log.segment, log.oldest, clock.now_ms()))
+    preamble = shard.ledger.open(log.segment, log.oldest, clock.now_ms())
+    log.start(preamble, shard.state.homes.owed_bytes)
     return count
 
 
@@ -86,6 +87,8 @@ class Pump:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
         self._drained: Callable[[], None] | None = None
+        shard.state.homes.reserve_bytes = log.reserve_bytes
+        self._measure_room()
 
     def attach(self, client: Client) -> int:
         """A client comes; returns the number of its session."""
@@ -118,6 +121,8 @@ class Pump:
     def _take(self, number: int, given: list[commands.Request | commands.Credit]) -> int:
         """Takes as many commands as one turn has time for; returns how many."""
         now_ms = self._clock.now_ms()
+        if self.shard.state.homes.is_short and not self._committing:
+            self._measure_room()  # no commit may come that would: all that asks for one is refused
         end_ms = now_ms + TURN_MS
         taken = self.shard.submit_all(number, given, now_ms, lambda: self._clock.now_ms() >= end_ms)
         self._uncommitted_bytes += sum([len(each.block) for each in given[:taken] if type(each) is commands.Publish])
@@ -181,6 +186,7 @@ class Pump:
         log = self._log
         commit = self.shard.take_batch(roll=log.is_segment_long, log_bytes=log.size_bytes, slack_bytes=log.slack_bytes)
         if commit is None:
+            self._uncommitted_bytes = 0  # what has come in was refused
             return
         self._committing = True
         self._uncommitted_bytes = 0
@@ -199,7 +205,7 @@ class Pump:
         """Tells the core how much the log can take; what has gathered since is not in the log yet."""
         room_bytes = self._log.room_bytes()
         homes = self.shard.state.homes
-        homes.room_bytes = None if room_bytes is None else room_bytes - self._uncommitted_bytes
+        homes.room_bytes = None if room_bytes is None else room_bytes - homes.owed_bytes - self._uncommitted_bytes
 
     def _fetch(self) -> None:
         wanted = self.shard.ledger.pager.take_wanted()

@@ -315,3 +315,37 @@ def test_drained_is_told_once_no_lease_is_left_and_all_is_durable(yard):
     assert [(type(each), each.request) for each in customer.heard if type(each) is replies.Error] == [
         (replies.Error, 4)
     ]
+
+
+# A full disk.
+
+
+def test_a_refused_publish_takes_no_room(yard):
+    """What was refused counted as waiting for the log until the next commit, and none came: nothing was ever taken."""
+    made = yard()
+    number, customer = made.come()
+    made.log.reserve_bytes = made.shard.state.homes.reserve_bytes = 10_000
+    room = 100_000
+    made.log.room_bytes = lambda: room
+    made.pump.submit(number, [commands.Declare(1, "q", {})])
+    made.loop.turn()
+    room = 5_000
+    made.log.finish()
+    made.loop.turn()
+    for request in range(2, 20):
+        made.pump.submit(number, [publish(request, 6_000)])
+        made.loop.turn()
+    assert [each.bound for each in customer.heard if type(each) is replies.Error] == ["disk"] * 18
+    assert made.log.commits == []
+    room = 8_000  # nobody tells the pump
+    made.pump.submit(number, [publish(20, 6_000)])
+    made.loop.turn()
+    assert made.log.finish() == 1
+
+
+def test_the_room_is_known_before_the_first_commit(loop):
+    log = HeldLog()
+    log.room_bytes = lambda: 1_000
+    shard = Shard(1, lambda: 0.5, QueueOptions(durability="synced"))
+    Pump(shard, log, Time(), loop, 1 << 20)
+    assert shard.state.homes.room_bytes == 1_000
