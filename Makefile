@@ -10,6 +10,7 @@ sim: export WHERRY_TEST_SEEDS ?= 5000
 sim: export WHERRY_TEST_STEPS ?= 10000
 crash: export WHERRY_TEST_FAULTS ?= 3000
 crash: export WHERRY_TEST_CYCLES ?= 1000
+crash: export WHERRY_TEST_STOPS ?= 200
 sim: export WHERRY_TEST_FLIPS ?= 131072
 sim: export WHERRY_TEST_REPAIRS ?= 5000
 sim: export WHERRY_TEST_CASES ?= 50000
@@ -41,7 +42,7 @@ sim: $(VENV)  ## for a release: the simulation, the core against its model, and 
 		tests/property/test_log_repair.py tests/property/test_protocol_states.py $(ARGS)
 
 crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an error at every call for its log
-	$(PYTEST) tests/crash tests/faults -m "slow or not slow" $(ARGS)
+	$(PYTEST) tests/crash tests/faults -m "slow or not slow" -raP $(ARGS)
 
 fuzz: $(VENV)  ## look for inputs that break the decoders of frames and of logs, with atheris
 	$(BIN)pip install --quiet -e '.[fuzz]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import select
@@ -11,11 +12,13 @@ import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
+import wherry
 from crash import history
-from crash.history import KILL, STOP
+from crash.history import KILL, POWER, STOP
 from serving import DEADLINE_S, CommandLine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from crash.history import Recorder
@@ -87,6 +90,23 @@ class Broker(CommandLine):
         self.process.kill()
         self._reap()
 
+    def lose_power(self, cut: Callable[[], None], blind_s: float) -> int | None:
+        """Cuts its disk off, and kills it a little later.
+
+        Args:
+            cut: cuts the disk off.
+            blind_s: how long it may go on without its disk, in seconds.
+
+        Returns:
+            The exit code, if it has ended by itself.
+        """
+        self._record.add(history.Crash, POWER)
+        cut()
+        time.sleep(blind_s)
+        code = self.process.poll()
+        self._reap()
+        return code
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Asks it to end, and does not wait."""
         self._record.add(history.Crash, STOP)
@@ -116,15 +136,23 @@ class Broker(CommandLine):
         fields = [info[name] for name in names]
         return history.Counters(self._record.add(history.Counters, asked, queue, *fields), asked, queue, *fields)
 
-    def wait_empty(self) -> None:
+    async def declare(self, levels: dict[str, str]) -> None:
+        """Declares queues, at their levels, in which no message ever dies of its attempts."""
+        async with wherry.connect(self.url, timeout=DEADLINE_S) as client:
+            for name, level in levels.items():
+                self._record.add(history.Queue, name, level)
+                await client.declare(name, durability=level, max_attempts=1_000_000)
+
+    async def empty(self) -> None:
         """Returns when no queue has anything left that could be delivered."""
         deadline = time.monotonic() + DEADLINE_S
-        while True:
-            rows = json.loads(self.out("--json", "queue", "list"))
-            if not any(row["ready"] + row["delayed"] + row["leased"] for row in rows):
-                return
-            assert time.monotonic() < deadline, f"consumers do not drain the queues: {rows}"
-            time.sleep(LOOK_S)
+        async with wherry.connect(self.url, timeout=DEADLINE_S) as client:
+            while True:
+                rows = await client.queues()
+                if not any(row.ready + row.delayed + row.leased for row in rows):
+                    return
+                assert time.monotonic() < deadline, f"consumers do not drain the queues: {rows}"
+                await asyncio.sleep(LOOK_S)
 
     def _reap(self) -> int:
         process = self.process

@@ -93,7 +93,7 @@ def _figures(story: Story) -> Figures:
     tries = [each for life in story.told for each in life.tries]
     settles = [each for life in story.told for each in life.settles.values()]
     delivered = [life for life in story.told if life.deliveries]
-    faults = [fault.fault for fault in story.faults]
+    faults = [fault.kind for fault in story.faults]
     return Figures(
         published=len(tries),
         confirmed=sum(each.outcome == OK for each in tries),

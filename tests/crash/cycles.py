@@ -7,6 +7,7 @@ that is drawn, though not what the machine makes of it.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
@@ -70,9 +71,7 @@ class Round:
 
     def __enter__(self) -> Self:
         self.start()
-        for name, level in self.levels.items():
-            self.broker.out("queue", "declare", name, "--durability", level, "--max-attempts", "1000000")
-            self._record.add(history.Queue, name, level)
+        asyncio.run(self.broker.declare(self.levels))
         for name in PRODUCERS:
             self._clients[name] = self._client(name, "produce", tuple(self.levels))
         for name, queues in CONSUMERS.items():
@@ -116,7 +115,7 @@ class Round:
     def finish(self) -> Report:
         """Drains the queues, hurts the broker once more, and checks the whole history."""
         self._stop(PRODUCERS)
-        self.broker.wait_empty()
+        asyncio.run(self.broker.empty())
         self._stop(tuple(CONSUMERS))
         self._record.add(history.Drained)
         self.count()

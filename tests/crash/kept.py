@@ -13,8 +13,8 @@ from crash.verdict import Violation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from crash.history import Crash, Deliver
-    from crash.story import Life, Story
+    from crash.history import Deliver
+    from crash.story import Fault, Life, Story
 
 
 def nothing_lost(story: Story) -> Iterator[Violation]:
@@ -35,13 +35,13 @@ def nothing_lost(story: Story) -> Iterator[Violation]:
 
 def _holes(story: Story, queue: str, lives: list[Life]) -> Iterator[Violation]:
     """What a power cut takes of a queue is its end: nothing that was stored before what survived."""
-    survivors: dict[Crash, tuple[int, str]] = {}
+    survivors: dict[Fault, tuple[int, str]] = {}
     confirmed = [(life, life.confirmed) for life in lives]
     for life, end in confirmed:
         if end is None:
             continue
         for fault in story.faults_that_take(queue, end):
-            if any(story.began[each.who] > fault.t and each.offset == end.offset for each in life.deliveries):
+            if any(story.began[each.who] >= fault.over and each.offset == end.offset for each in life.deliveries):
                 survivors[fault] = max(survivors.get(fault, (0, "")), (end.offset, life.id))
     for life, end in confirmed:
         if end is None or life.finished:

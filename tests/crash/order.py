@@ -6,7 +6,7 @@ from collections import defaultdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from crash.history import NACK, OK, POWER, RELEASE, Crash, Deliver, Pub, PubEnd
+from crash.history import NACK, OK, RELEASE, Deliver, Pub, PubEnd
 from crash.verdict import Violation
 
 if TYPE_CHECKING:
@@ -34,23 +34,20 @@ def first_in_first_out(story: Story) -> Iterator[Violation]:
 
 
 def _stored_in_order(story: Story, queue: str) -> Iterator[Violation]:
-    """A publish that begins after another one was confirmed is stored behind it."""
-    newest = PubEnd(0.0, "", "", OK)
-    before: dict[str, PubEnd] = {}
+    """A publish that begins after another one was confirmed is stored behind it, unless a fault may have taken that."""
+    newest: dict[int, PubEnd] = {}
+    before: dict[str, PubEnd | None] = {}
     for event in story.events:
-        if isinstance(event, Crash):
-            level = story.level(queue)
-            if level == "memory" or (level == "written" and event.fault == POWER):
-                newest, before = PubEnd(0.0, "", "", OK), {}
-        elif isinstance(event, Pub) and event.q == queue and len(story.lives[event.id].tries) == 1:
-            before[event.id] = newest
+        if isinstance(event, Pub) and event.q == queue and len(story.lives[event.id].tries) == 1:
+            before[event.id] = newest.get(story.generation(queue, event.who))
         elif isinstance(event, PubEnd) and event.outcome == OK and event.id in before:
             other = before.pop(event.id)
-            if event.offset <= other.offset:
+            if other is not None and event.offset <= other.offset:
                 text = f"{event.id} is at {queue}/{event.offset}, and {other.id} at {other.offset}"
                 yield Violation("K4", event.t, f"{text} was confirmed at {other.t:.6f}, before it was published")
-            if event.offset > newest.offset:
-                newest = event
+            generation = story.generation(queue, event.who)
+            if generation not in newest or event.offset > newest[generation].offset:
+                newest[generation] = event
 
 
 def _pipelined_in_order(story: Story) -> Iterator[Violation]:

@@ -110,6 +110,14 @@ class Life:
         return any(each.may_finish for each in self.settles.values())
 
 
+class Fault(NamedTuple):
+    """When the broker was hurt, how, and when it had certainly ended, since it was started again."""
+
+    t: float
+    kind: str
+    over: float
+
+
 class Story:
     """A history, told by message.
 
@@ -124,7 +132,7 @@ class Story:
         self.levels: dict[str, str] = {}
         self.lives: dict[str, Life] = {}
         self.strangers: list[Deliver] = []
-        self.faults: list[Crash] = []
+        self.faults: list[Fault] = []
         self.began: dict[str, float] = {}
         self.detached: dict[str, float] = {}
         self.counters: list[Counters] = []
@@ -138,21 +146,26 @@ class Story:
         """The durability of a queue; the strongest one when nobody told."""
         return self.levels.get(queue, "synced")
 
-    def faults_that_take(self, queue: str, evidence: Told) -> Iterator[Crash]:
+    def faults_that_take(self, queue: str, evidence: Told) -> Iterator[Fault]:
         """The faults that may have taken what somebody was told of a queue before they came."""
-        level = self.level(queue)
-        for fault in self.faults:
-            # A slow client may read what it was told long after the fault; a later connection was told by a later
-            # broker.
-            if self.began[evidence.who] >= fault.t:
-                continue
-            in_window = level == "written" and fault.fault == POWER and evidence.t > fault.t - self.window_s
-            if level == "memory" or in_window:
+        for fault in self._dangers(queue)[self.generation(queue, evidence.who) :]:
+            if self.level(queue) == "memory" or evidence.t > fault.t - self.window_s:
                 yield fault
 
     def may_be_gone(self, queue: str, evidence: Told) -> bool:
         """Whether a fault may have taken what somebody was told of a queue."""
         return any(True for _ in self.faults_that_take(queue, evidence))
+
+    def generation(self, queue: str, who: str) -> int:
+        """After how many of the faults that can take something from a queue a connection was made.
+
+        A slow client may read what it was told long after the fault; a later connection was told by a later broker.
+        """
+        return sum(fault.over <= self.began[who] for fault in self._dangers(queue))
+
+    def _dangers(self, queue: str) -> list[Fault]:
+        level = self.level(queue)
+        return [fault for fault in self.faults if level == "memory" or (level == "written" and fault.kind == POWER)]
 
     def fault_between(self, start: float, end: float) -> bool:
         """Whether the broker was hurt in this time."""
@@ -202,7 +215,11 @@ class Story:
         self.detached[event.who] = event.t
 
     def _crash(self, event: Crash) -> None:
-        self.faults.append(event)
+        self.faults.append(Fault(event.t, event.fault, float("inf")))
+
+    def _restart(self, event: Restart) -> None:
+        if self.faults and self.faults[-1].over > event.t:
+            self.faults[-1] = self.faults[-1]._replace(over=event.t)
 
     def _counters(self, event: Counters) -> None:
         self.counters.append(event)
@@ -210,7 +227,7 @@ class Story:
     def _drained(self, event: Drained) -> None:
         self.drained = event.t
 
-    def _nothing(self, event: Attach | Restart) -> None:
+    def _nothing(self, event: Attach) -> None:
         pass
 
     def _end(self) -> None:
@@ -228,7 +245,7 @@ _TAKE = {
     SettleEnd: Story._settle_end,
     Detach: Story._detach,
     Crash: Story._crash,
-    Restart: Story._nothing,
+    Restart: Story._restart,
     Counters: Story._counters,
     Drained: Story._drained,
 }

@@ -12,6 +12,7 @@ from crash.history import (
     Deliver,
     Detach,
     PubEnd,
+    Restart,
     SettleEnd,
 )
 from crash.verdict import Violation
@@ -120,7 +121,7 @@ class _Watch:
             self._in_hand[event.who] -= 1
         elif isinstance(event, Detach):
             self._credit.pop(event.who, None)
-        elif isinstance(event, Crash):
+        elif isinstance(event, Crash | Restart):
             self._crash()
 
     def _is_mine(self, event: SettleEnd) -> bool:
