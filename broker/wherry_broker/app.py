@@ -276,6 +276,7 @@ def limits_of(settings: Settings) -> Limits:
         login_ms=round(settings.login_s * 1000),
         heartbeat_ms=round(settings.heartbeat_s * 1000),
         write_deadline_ms=round(settings.write_deadline_s * 1000),
+        unfinished_bytes_max=settings.unfinished_bytes_max,
         uncommitted_bytes_max=settings.uncommitted_bytes_max,
     )
 

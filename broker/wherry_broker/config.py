@@ -91,6 +91,9 @@ class Settings:
     login_s: float = _setting(5.0, "how long a client has to say who it is", low=0.1, high=3_600)
     heartbeat_s: float = _setting(30.0, "the longest heartbeat interval; 0 for no heartbeats", high=3_600)
     write_deadline_s: float = _setting(10.0, "how long a client may read nothing of what waits", low=0.1, high=3_600)
+    unfinished_bytes_max: int = _setting(
+        268_435_456, "how much all connections may hold of frames that are not whole yet", low=1_048_576, high=1 << 40
+    )
     uncommitted_bytes_max: int = _setting(
         67_108_864, "how much may wait to be made durable before reading stops", low=65_536, high=1 << 40
     )

@@ -20,7 +20,7 @@ from wherry_broker.core.shard import Shard
 from wherry_broker.log.memory import MemoryLog
 from wherry_broker.server.auth import TokenAuth
 from wherry_broker.server.connection import CLOSE_S, Connection
-from wherry_broker.server.limits import Limits
+from wherry_broker.server.limits import Limits, Unfinished
 from wherry_broker.server.pump import Pump
 from wherry_broker.server.session import Session
 
@@ -52,7 +52,13 @@ class Peer:
         self.session = Session(EPOCH, "wherry/fuzz", TokenAuth("").accepts, LIMITS, world.scratch)
         with mock.patch.object(asyncio, "get_running_loop", return_value=world.loop):
             self.connection = Connection(
-                self.session, world.pump, LIMITS, world.log, lambda _: "", lambda _: setattr(self, "gone", True)
+                self.session,
+                world.pump,
+                LIMITS,
+                world.unfinished,
+                world.log,
+                lambda _: "",
+                lambda _: setattr(self, "gone", True),
             )
         self.transport.protocol = self.connection
         self.connection.connection_made(self.transport)
@@ -100,6 +106,7 @@ class World:
         self.log = structlog.wrap_logger(None, processors=[_drop], wrapper_class=structlog.stdlib.BoundLogger)
         self.shard = Shard(EPOCH, lambda: 0.5, QueueOptions(durability="memory"))
         self.pump = Pump(self.shard, MemoryLog(), self.clock, self.loop, 1 << 26)
+        self.unfinished = Unfinished(LIMITS.unfinished_bytes_max)
         self._request = FIRST_REQUEST
         self.bystander = self.peer()
         kept = commands.Publish(1, "kept", pack_sizes([1, 1]), block=b"\x80\x80")
@@ -126,6 +133,7 @@ class World:
             assert peer.gone
             assert peer.transport.closing
         assert len(self.shard._sessions) == 1
+        assert self.unfinished.held_bytes == 0
         for queue in self.shard.state.names.values():
             self._check_queue(queue)
 

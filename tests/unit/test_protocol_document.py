@@ -25,6 +25,7 @@ from wherry_broker.core import decide, options, records, view
 from wherry_broker.core.batch import STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.shard import Shard
+from wherry_broker.server.limits import Limits
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = Document(ROOT / "protocol.md")
@@ -315,6 +316,7 @@ def first_texts(name: str) -> list[ast.Constant]:
 LIMITS = {
     "frame before WELCOME": framing.FIRST_FRAME_BYTES_MAX,
     "frame": framing.FRAME_BYTES_MAX,
+    "frames that have not come whole, of all connections": Limits().unfinished_bytes_max,
     "header": fields.HEADER_BYTES_MAX,
     "messages of a batch": fields.BATCH_MESSAGES_MAX,
     "messages of a SETTLE": fields.BATCH_MESSAGES_MAX,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from wherry_broker.core.effects import Say
-    from wherry_broker.server.limits import Limits
+    from wherry_broker.server.limits import Limits, Unfinished
     from wherry_broker.server.pump import Pump
 
 CLOSE_S = 2.0
@@ -27,6 +27,7 @@ class Connection(asyncio.BufferedProtocol):
         session: the conversation.
         pump: where commands go.
         limits: the limits of a connection.
+        unfinished: counts what all connections hold.
         log: where events are told.
         opened: called with this connection when its socket is there; returns why it is refused, "" when it is not.
         closed: called with this connection when its socket is gone.
@@ -37,6 +38,7 @@ class Connection(asyncio.BufferedProtocol):
         session: Session,
         pump: Pump,
         limits: Limits,
+        unfinished: Unfinished,
         log: FilteringBoundLogger,
         opened: Callable[[Connection], str],
         closed: Callable[[Connection], None],
@@ -44,6 +46,7 @@ class Connection(asyncio.BufferedProtocol):
         self._session = session
         self._pump = pump
         self._limits = limits
+        self._unfinished = unfinished
         self._log = log
         self._opened = opened
         self._closed = closed
@@ -54,6 +57,7 @@ class Connection(asyncio.BufferedProtocol):
         self._write_deadline: asyncio.TimerHandle | None = None
         self._written = 0
         self._taken = 0
+        self._reserved = 0
         self._heard_at = 0.0
         self._full = False
         self._held = False
@@ -87,6 +91,8 @@ class Connection(asyncio.BufferedProtocol):
             self._welcomed()
         if given and self._number:
             self._pump.submit(self._number, given)
+        if session.reader.reserved_bytes != self._reserved:
+            self._count_unfinished(session.reader.reserved_bytes)
         self._flush()
         if session.phase == CLOSING:
             self._end()
@@ -164,6 +170,14 @@ class Connection(asyncio.BufferedProtocol):
         else:
             transport.writelines(pieces)
 
+    def _count_unfinished(self, reserved: int) -> None:
+        """Takes note of how much memory is held for an unfinished frame; ends the conversation if all hold too much."""
+        before, self._reserved = self._reserved, reserved
+        if not self._unfinished.change(before, reserved):
+            limit = self._limits.unfinished_bytes_max
+            text = f"frames that have not come whole hold over {limit} bytes, which is the limit for all connections"
+            self._session.close("unavailable", text)
+
     def _welcomed(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
@@ -213,6 +227,8 @@ class Connection(asyncio.BufferedProtocol):
             transport.resume_reading()
 
     def _detach(self) -> None:
+        self._unfinished.change(self._reserved, 0)
+        self._reserved = 0
         if self._number:
             number, self._number = self._number, 0
             self._pump.detach(number)

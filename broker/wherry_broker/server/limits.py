@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wherry.wire.framing import FRAME_BYTES_MAX
+from wherry.wire.framing import FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,8 @@ class Limits:
             nothing more is read from it.
         write_low_bytes: at how much left of that it goes on.
         write_deadline_ms: how long a client may take nothing of what waits before its connection is aborted.
+        unfinished_bytes_max: how much memory all connections may hold for frames that are not whole yet; the one that
+            goes over it is closed.
         uncommitted_bytes_max: how much may wait to be made durable before nothing more is read from anyone.
     """
 
@@ -30,4 +32,27 @@ class Limits:
     write_high_bytes: int = 262_144
     write_low_bytes: int = 65_536
     write_deadline_ms: int = 10_000
+    unfinished_bytes_max: int = 268_435_456
     uncommitted_bytes_max: int = 67_108_864
+
+
+class Unfinished:
+    """How much memory all connections hold for frames that are not whole yet.
+
+    Each frame is short enough, and so is each connection; ten thousand of them are not.
+
+    Args:
+        bytes_max: the limit.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self.held_bytes = 0
+
+    def change(self, before: int, now: int) -> bool:
+        """One connection holds `now` bytes in place of `before`; returns whether all may hold as much together.
+
+        What a client needs to say who it is is always allowed.
+        """
+        self.held_bytes += now - before
+        return self.held_bytes <= self._bytes_max or now <= FIRST_FRAME_BYTES_MAX

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wherry.wire.framing import SCRATCH_BYTES
 from wherry_broker.server.connection import Connection
+from wherry_broker.server.limits import Unfinished
 from wherry_broker.server.session import Session
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class Listener:
         self._log = log
         # One receive buffer for all: the event loop fills it and hands it over in one step.
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
+        self._unfinished = Unfinished(limits.unfinished_bytes_max)
         self._connections: dict[Connection, None] = {}
         self._server: asyncio.Server | None = None
         self._empty: Callable[[], None] | None = None
@@ -83,7 +85,7 @@ class Listener:
 
     def _connection(self) -> Connection:
         session = Session(self._epoch, self._server_name, self._auth.accepts, self._limits, self._scratch)
-        return Connection(session, self._pump, self._limits, self._log, self._opened, self._closed)
+        return Connection(session, self._pump, self._limits, self._unfinished, self._log, self._opened, self._closed)
 
     def _opened(self, connection: Connection) -> str:
         self._connections[connection] = None

@@ -80,6 +80,11 @@ class FrameReader:
         """How many bytes of an unfinished frame are held."""
         return self._filled
 
+    @property
+    def reserved_bytes(self) -> int:
+        """How much memory is held for an unfinished frame."""
+        return 0 if self._partial is None else len(self._partial)
+
     def get_buffer(self) -> memoryview:
         """Where to put the next bytes."""
         if self._partial is None:

@@ -13,7 +13,7 @@ from wherry.model import commands
 from wherry.wire import codec
 from wherry.wire.framing import FrameReader
 from wherry_broker.server.connection import Connection
-from wherry_broker.server.limits import Limits
+from wherry_broker.server.limits import Limits, Unfinished
 from wherry_broker.server.session import Session
 
 HELLO = commands.Hello("wherry", 1, 1, "", "tester", 0)
@@ -57,7 +57,10 @@ class Line:
         self.gone: list[Connection] = []
         log = structlog.wrap_logger(None, processors=[self.logged], wrapper_class=structlog.stdlib.BoundLogger)
         self.session = Session(3, "wherry/test", lambda token: not token, self.limits)
-        self.connection = Connection(self.session, self.pump, self.limits, log, lambda _: refused, self.gone.append)
+        self.unfinished = Unfinished(self.limits.unfinished_bytes_max)
+        self.connection = Connection(
+            self.session, self.pump, self.limits, self.unfinished, log, lambda _: refused, self.gone.append
+        )
         self.transport.protocol = self.connection
         self._heard = FrameReader(1 << 30)
         self.connection.connection_made(self.transport)

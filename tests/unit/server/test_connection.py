@@ -165,6 +165,42 @@ def test_nothing_is_written_to_a_socket_that_closes_by_itself(opened):
     assert_gone(made, "")
 
 
+# Frames that do not come whole.
+
+
+def begun(size: int, sent: int) -> bytes:
+    return codec.encode(publish(1, size))[:sent]
+
+
+def test_memory_of_unfinished_frames_is_counted_and_given_back(opened):
+    made = opened()
+    made.feed(begun(1 << 20, 500_000))
+    assert 500_000 <= made.unfinished.held_bytes <= 1_000_000
+    made.feed(codec.encode(publish(1, 1 << 20))[500_000:])
+    assert made.unfinished.held_bytes == 0
+    made.feed(begun(1 << 20, 500_000))
+    made.connection.connection_lost(None)
+    assert made.unfinished.held_bytes == 0
+
+
+def test_who_goes_over_what_all_may_hold_is_closed(opened):
+    made = opened(unfinished_bytes_max=1 << 20)
+    made.unfinished.change(0, 600_000)  # another connection
+    made.feed(begun(1 << 20, 200_000))
+    assert not made.transport.closing
+    made.feed(begun(1 << 20, 400_000)[200_000:])
+    assert made.unfinished.held_bytes == 600_000
+    assert_gone(made, "unavailable")
+
+
+def test_a_short_frame_is_finished_whatever_others_hold(line):
+    made = line(unfinished_bytes_max=1 << 20)
+    made.unfinished.change(0, 2 << 20)
+    for byte in codec.encode(HELLO):
+        made.feed(bytes([byte]))
+    assert [type(each) for each in made.heard()] == [replies.Welcome]
+
+
 # Heartbeats.
 
 
