@@ -7,6 +7,7 @@ removed file is only safe once its directory is synced.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -182,7 +183,7 @@ class DiskStore:
     """A real directory; made when it is not there."""
 
     def __init__(self, path: Path) -> None:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_directory(path)
         self.path = path
         self._lock = -1
 
@@ -291,6 +292,19 @@ class DiskStore:
         """
         stats = os.statvfs(self.path)
         return stats.f_bavail * stats.f_frsize, min(stats.f_blocks * stats.f_frsize, 2 * _length_max())
+
+
+def _make_directory(path: Path) -> None:
+    """Makes a directory, and those above it, so that a power cut takes none of them with all that it holds."""
+    if not path.is_dir():
+        if not path.parent.exists():
+            _make_directory(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+    elif any(path.iterdir()):
+        return
+    # One that is empty may have been made just now, by a process that had no time for this.
+    with contextlib.suppress(PermissionError):  # who may not even look above it has not made it
+        _sync_directory(path.parent)
 
 
 def _sync_directory(path: Path) -> None:

@@ -72,3 +72,17 @@ def test_a_real_file_is_the_same_after_it_was_written_again(tmp_path):
     for offset in (0, 4, 10):
         store.rewrite("a", offset)
     assert store.read("a") == b"0123456789"
+
+
+def test_a_new_directory_is_on_the_disk_before_anything_is_written_to_it(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("wherry_broker.log.store._sync_directory", synced.append)
+    DiskStore(tmp_path / "a" / "b")
+    assert synced[-2:] == [tmp_path, tmp_path / "a"]
+    synced.clear()
+    DiskStore(tmp_path / "a" / "b")
+    assert synced == [tmp_path / "a"], "the one who made it may have been killed before"
+    (tmp_path / "a" / "b" / "lock").touch()
+    synced.clear()
+    DiskStore(tmp_path / "a" / "b")
+    assert synced == []
