@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import struct
 import subprocess
 from typing import TYPE_CHECKING, Self
 
+from faults.tracing import need_program
 from installing import skip_loudly
 
 if TYPE_CHECKING:
@@ -75,15 +75,10 @@ class Disk:
 
 
 def need(kind: str) -> None:
-    """Skips the test, loudly, when such a disk cannot be made here; installs what makes one if that can be done."""
+    """Skips the test, loudly, when no such disk can be made here; installs what makes one."""
     if os.geteuid() != 0:
         skip_loudly("cutting the power of a file system needs root")
-    program, package = f"mkfs.{kind}", PACKAGES[kind]
-    if not shutil.which(program) and shutil.which("apt-get"):
-        command = ["apt-get", "install", "-y", "--no-install-recommends", package]
-        subprocess.run(command, check=False, capture_output=True, timeout=DEADLINE_S)
-    if not shutil.which(program):
-        skip_loudly(f"{program} is not there, and the package {package} cannot be installed")
+    need_program(f"mkfs.{kind}", PACKAGES[kind])
     if not os.access("/dev/loop-control", os.R_OK | os.W_OK):
         skip_loudly("there are no loop devices")
 
