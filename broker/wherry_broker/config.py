@@ -16,7 +16,7 @@ import re
 import resource
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -276,13 +276,9 @@ def _secret(name: str) -> bool:
 def _parsed(name: str, text: str) -> Any:
     """A value out of its text; what is no text stays as it is."""
     kind, unit = KINDS[name], name.rpartition("_")[2]
-    if kind is str:
-        return text
-    if kind is bool:
-        if text.lower() not in _TRUE + _FALSE:
-            raise ValueError(f"not one of {', '.join(_TRUE + _FALSE)}")
-        return text.lower() in _TRUE
-    if unit == "s":
+    if kind in _READERS and unit not in {"s", "ms"}:
+        return _READERS[kind](text)
+    if unit == "s" and not name.endswith("per_s"):
         return duration_ms(text) / 1000
     if unit == "ms" and not text.strip().isdigit():
         return duration_ms(text)
@@ -291,11 +287,24 @@ def _parsed(name: str, text: str) -> Any:
     return size_bytes(text) if "bytes" in name else _integer(text)
 
 
+def _switch(text: str) -> bool:
+    if text.lower() not in _TRUE + _FALSE:
+        raise ValueError(f"not one of {', '.join(_TRUE + _FALSE)}")
+    return text.lower() in _TRUE
+
+
 def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
         raise ValueError("not a number") from None
+
+
+def _weights(text: str) -> dict[str, int]:
+    pairs = [each.strip().rpartition("=") for each in text.split(",")]
+    if not all(equals and number.strip().isdecimal() for _, equals, number in pairs):
+        raise ValueError("not a list of KEY=NUMBER, with commas between them")
+    return {key.strip(): int(number) for key, _, number in pairs}
 
 
 def _integer(text: str) -> int:
@@ -322,6 +331,9 @@ def _usable(name: str, value: Any) -> Any:
     if name == "host" and not value:
         raise ValueError("empty: 0.0.0.0 or :: listens on all addresses")
     return value
+
+
+_READERS: dict[type, Callable[[str], Any]] = {str: str, bool: _switch, float: _number, dict: _weights}
 
 
 # The token.

@@ -856,3 +856,18 @@ async def test_a_message_that_has_no_headers_harms_nobody(harness, running, clie
             with pytest.raises(ValueError, match="does not begin with"):
                 _ = bad.headers
         assert found[2].headers == {}
+
+
+async def test_options_can_be_altered_while_a_queue_runs(client):
+    queue = await client.declare("q", max_messages=10)
+    await queue.publish_many([b"x"] * 5)
+    info = await queue.alter(max_messages=5, max_leased=2, key_weights={"gold": 4}, ttl=60)
+    assert (info.ready, info.options["max_messages"], info.options["ttl_ms"]) == (5, 5, 60_000)
+    assert info.options["key_weights"] == {"gold": 4}
+    with pytest.raises(wherry.Busy):
+        await queue.publish(b"x", timeout=0)
+    assert len(await queue.get(5)) == 2
+    with pytest.raises(wherry.Invalid, match="durability"):
+        await queue.alter(durability="synced")
+    with pytest.raises(wherry.NotFound):
+        await client.queue("other").alter(max_leased=1)

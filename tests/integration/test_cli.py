@@ -352,6 +352,20 @@ def test_a_broker_that_dies_is_told_in_one_line(tmp_path):
 # queue.
 
 
+def test_options_of_a_queue_are_altered(served):
+    served.out("queue", "declare", "altered", "--ordered")
+    assert (
+        served.out("queue", "alter", "altered", "--rate-per-s", "2.5", "--key-weight", "gold=4") == "altered altered\n"
+    )
+    told = dict(line.split("\t") for line in served.out("queue", "info", "altered").splitlines())
+    assert (told["options.rate_per_s"], told["options.key_weights"], told["options.ordered"]) == (
+        "2.5",
+        "gold=4",
+        "true",
+    )
+    assert "at least one" in one_line(served.run("queue", "alter", "altered"))
+
+
 def test_declaring_and_looking_at_a_queue(served):
     options = {
         "max-messages": "1000",
@@ -368,9 +382,13 @@ def test_declaring_and_looking_at_a_queue(served):
         "dedupe-window": "5m",
         "dead-max-messages": "7",
         "max-leased": "5",
+        "rate-per-s": "2.5",
+        "key-max-leased": "2",
+        "key-rate-per-s": "0.5",
+        "key-weight": "gold=4",
     }
     flags = [word for name, value in options.items() for word in (f"--{name}", value)]
-    assert served.out("queue", "declare", "declared", *flags, "--paused") == "declared declared\n"
+    assert served.out("queue", "declare", "declared", *flags, "--ordered", "--paused") == "declared declared\n"
     told = dict(line.split("\t") for line in served.out("queue", "info", "declared").splitlines())
     assert {name: value for name, value in told.items() if name.startswith("options.")} == {
         "options.max_messages": "1000",
@@ -387,6 +405,11 @@ def test_declaring_and_looking_at_a_queue(served):
         "options.dedupe_window_ms": "300000",
         "options.dead_max_messages": "7",
         "options.max_leased": "5",
+        "options.rate_per_s": "2.5",
+        "options.ordered": "true",
+        "options.key_max_leased": "2",
+        "options.key_rate_per_s": "0.5",
+        "options.key_weights": "gold=4",
         "options.paused": "true",
     }
     info = json.loads(served.out("queue", "info", "declared", "--json"))

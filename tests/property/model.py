@@ -38,6 +38,7 @@ class Queue:
         self.messages = []
         self.dedupe = {}
         self.published = 0
+        self.held_before = {}  # what it held when its options were changed: it may still hold as much
         self.removed = {}
 
     def where(self, *states):
@@ -45,6 +46,14 @@ class Queue:
 
     def at(self, offset):
         return next((each for each in self.messages if each["offset"] == offset), None)
+
+    def alter(self, options):
+        self.options = {**self.options, **options}
+        self.held_before = {
+            "messages": len(self.messages),
+            "bytes": self.size(),
+            "leased": self.count("leased"),
+        }
 
     def count(self, state):
         return len(self.where(state))
@@ -133,6 +142,22 @@ class Queue:
     def turn(self):
         """The ready messages in the order in which they are to be delivered."""
         return sorted(self.where("ready"), key=lambda each: (-each["priority"], each["offset"]))
+
+    def allowed(self, key):
+        """How many more messages of a key may be leased."""
+        of_key = [each for each in self.messages if each["key"] == key] if key else []
+        leased = sum(each["state"] == "leased" for each in of_key)
+        retrying = sum(each["state"] == "delayed" and each["attempt"] > 0 for each in of_key)
+        if key and self.options["ordered"]:
+            return int(not leased and not retrying)
+        limit = self.options["key_max_leased"]
+        return limit - leased if key and limit else len(self.messages)
+
+    def next_ones(self, key):
+        """The ready messages of a key in their turn, if any of them may be delivered now."""
+        turn = [each for each in self.turn() if self.allowed(each["key"]) > 0]
+        priority = turn[0]["priority"] if turn else None
+        return [each for each in turn if (each["priority"], each["key"]) == (priority, key)]
 
     def may_lease(self):
         """How many more may be leased."""
@@ -323,7 +348,9 @@ class Model:
         """The core has leased `messages` (as `expanded` gives them) to a consumer: was it right to?"""
         consumer = self.consumers[session, number]
         queue = consumer.queue
-        due = queue.turn()[: len(messages)]
+        key = messages[0][5]
+        assert len(messages) <= queue.allowed(key), "too many leases of a key"
+        due = queue.next_ones(key)[: len(messages)]
         assert [seen(each, delivered=True) for each in due] == messages, "not the messages whose turn it is"
         assert not queue.options["paused"]
         assert 0 < len(messages) <= consumer.credit, "credit is overspent"
@@ -348,7 +375,7 @@ class Model:
             if consumer.credit > 0
             and self.rooms[session] > 0
             and not consumer.queue.options["paused"]
-            and consumer.queue.where("ready")
+            and any(consumer.queue.allowed(each["key"]) > 0 for each in consumer.queue.where("ready"))
             and consumer.queue.may_lease() > 0
         ]
 

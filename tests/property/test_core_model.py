@@ -18,7 +18,7 @@ from model import Consumer, Model, bodies_of, expanded, seen
 
 from durable import durable_state
 from wherry.model import commands, replies
-from wherry_broker.core import decide, dispatch, index, lane, records, timers
+from wherry_broker.core import decide, dispatch, index, lane, records, timers, turns
 from wherry_broker.core import queue as core_queue
 from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, STATE_NAMES
 from wherry_broker.core.effects import Delivery
@@ -57,6 +57,9 @@ OPTIONS = st.fixed_dictionaries(
         "dedupe_window_ms": st.sampled_from([0, 30, 1000]),
         "dead_max_messages": st.sampled_from([0, 1, 4]),
         "max_leased": st.sampled_from([0, 2, 5]),
+        "ordered": st.booleans(),
+        "key_max_leased": st.sampled_from([0, 0, 1, 3]),
+        "key_weights": st.sampled_from([{}, {"k": 3}]),
         "paused": st.sampled_from([False] * 7 + [True]),
     },
 )
@@ -104,6 +107,7 @@ class CoreMachine(RuleBasedStateMachine):
             self.patches.setattr(module, name, 2)
         self.patches.setattr(dispatch, "SPAN_BYTES_MAX", SPAN_BYTES_MAX)
         self.patches.setattr(core_queue, "COMPACT_BYTES_MIN", 4)
+        self.patches.setattr(turns, "QUANTUM", 2)
         self.jitter = 0.5
         self.now = 1_000_000
         self.model = Model(1, self.now, SPAN_BYTES_MAX)
@@ -252,11 +256,12 @@ class CoreMachine(RuleBasedStateMachine):
         at=st.sampled_from([None, None, -5, 0, 15]),
         ttl_ms=st.sampled_from([0, 0, 0, 1, 12, 40]),
         dedupe=st.sampled_from(["", "", "k", "l"]),
+        key=st.sampled_from(["", "", "k", "l"]),
         divisible=st.booleans(),
         sound=st.sampled_from([True] * 15 + [False]),
     )
     def publish(self, which, name, sizes, at, **fields):
-        self.store(which, name, sizes, at_ms=0 if at is None else self.now + at, key=fields["dedupe"], **fields)
+        self.store(which, name, sizes, at_ms=0 if at is None else self.now + at, **fields)
         self.pump()
 
     def store(self, which, name, sizes, *, sound=True, **fields):
@@ -393,6 +398,18 @@ class CoreMachine(RuleBasedStateMachine):
         else:
             assert (reply.request, reply.created) == (self.request, not exists)
             self.check_info(queue, reply.info)
+
+    @rule(which=st.integers(0, 9), name=NAMES, options=OPTIONS)
+    def alter(self, which, name, options):
+        _, reply = self.submit(self.session(which), commands.Alter, name, options)
+        if name not in self.model.queues:
+            self.refused(reply, "not_found")
+            return
+        self.model.queues[name].alter(options)
+        self.settle_step()
+        assert (reply.request, reply.created) == (self.request, False)
+        self.check_info(self.model.queues[name], reply.info)
+        self.pump()
 
     @rule(which=st.integers(0, 9), name=NAMES)
     def info(self, which, name):
@@ -567,10 +584,11 @@ class CoreMachine(RuleBasedStateMachine):
         assert found == [tuple(each[field] for field in fields) for each in queue.messages]
         assert (core.counts, core.sizes) == (counts, sizes)
         assert sizes == [queue.size(state) for state in STATE_NAMES]
-        assert core.messages_held <= core.options.max_messages
-        assert core.bytes_held <= core.options.max_bytes
+        before = queue.held_before
+        assert core.messages_held <= max(core.options.max_messages, before.get("messages", 0))
+        assert core.bytes_held <= max(core.options.max_bytes, before.get("bytes", 0))
         assert counts[DEAD] <= core.options.dead_max_messages
-        assert not core.options.max_leased or counts[LEASED] <= core.options.max_leased
+        assert not core.options.max_leased or counts[LEASED] <= max(core.options.max_leased, before.get("leased", 0))
         assert core.next_offset == queue.next_offset
         assert core.removed == queue.removed
 

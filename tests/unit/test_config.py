@@ -63,12 +63,15 @@ def test_units_of_the_environment():
         "WHERRY_QUEUE_MAX_BYTES": "2GiB",
         "WHERRY_QUEUE_TTL_MS": "1d",
         "WHERRY_QUEUE_RETRY_FACTOR": "1.5",
+        "WHERRY_QUEUE_RATE_PER_S": "2.5",
+        "WHERRY_QUEUE_KEY_WEIGHTS": "gold=4, silver=2",
         "WHERRY_CONNECTIONS_MAX": "1_000",
     }
     settings = resolve({}, environ).settings
     assert (settings.drain_s, settings.frame_bytes_max, settings.connections_max) == (1.5, 1 << 20, 1_000)
     assert (settings.queue.max_bytes, settings.queue.ttl_ms) == (2 << 30, 86_400_000)
-    assert settings.queue.retry_factor == 1.5
+    assert (settings.queue.retry_factor, settings.queue.rate_per_s) == (1.5, 2.5)
+    assert settings.queue.key_weights == {"gold": 4, "silver": 2}
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,7 @@ def test_units_of_the_environment():
         ({}, {"WHERRY_QUEUE_LEASE_MS": "1"}, ["lease_ms 1 ", "10 to", "WHERRY_QUEUE_LEASE_MS"]),
         ({}, {"WHERRY_QUEUE_OVERFLOW": "burst"}, ["overflow 'burst'", "busy, drop_oldest"]),
         ({}, {"WHERRY_QUEUE_RETRY_FACTOR": "x"}, ["retry_factor 'x'", "not a number"]),
+        ({}, {"WHERRY_QUEUE_KEY_WEIGHTS": "gold"}, ["key_weights 'gold'", "KEY=NUMBER"]),
         ({}, {"WHERRY_FRAME_BYTES_MAX": "big"}, ["frame_bytes_max 'big'", "not a size"]),
         ({}, {"WHERRY_TOKN": "x"}, ["WHERRY_TOKN", "did you mean WHERRY_TOKEN?"]),
         ({"prot": "1"}, {}, ["'prot'", "did you mean port?"]),

@@ -57,7 +57,9 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 def plain(value: object) -> object:
-    """A value as it is written in a setting: `true`, not `True`."""
+    """A value as it is written in a setting: `true`, not `True`; `gold=4`, not a map."""
+    if isinstance(value, dict):
+        return ",".join(f"{key}={inner}" for key, inner in value.items())
     return str(value).lower() if isinstance(value, bool) else value
 
 

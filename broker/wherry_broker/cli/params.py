@@ -64,9 +64,18 @@ def _header(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _weight(text: str) -> tuple[str, int]:
+    key, equals, weight = text.rpartition("=")
+    if not equals or not weight.isdecimal():
+        raise ValueError(f"{text[:60]!r} is not a weight: write KEY=NUMBER")
+    return key, int(weight)
+
+
 DURATION = Parsed("duration", _seconds)
 """Seconds as a float, from `30`, `250ms`, `5m`, `1h`, `1d`."""
 SIZE = Parsed("size", _bytes)
 """Bytes, from `1000`, `64KiB`, `256MiB`."""
 QUEUE = Parsed("queue", _queue)
 HEADER = Parsed("header", _header)
+WEIGHT = Parsed("weight", _weight)
+"""A key and its weight, from `KEY=NUMBER`."""

@@ -1,4 +1,4 @@
-"""`wherry queue`: list, declare, look at, purge, pause and delete queues."""
+"""`wherry queue`: list, declare, alter, look at, purge, pause and delete queues."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wherry_broker.cli import output, remote
-from wherry_broker.cli.params import DURATION, QUEUE, SIZE
-from wherry_broker.core.options import LEVELS, OVERFLOWS
+from wherry_broker.cli.options import given_options, queue_options
+from wherry_broker.cli.params import QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,9 +21,9 @@ PEEK_MAX = 1_000
 STATES = ("ready", "delayed", "leased", "dead")
 
 
-@click.group("queue", short_help="List, declare, look at, purge, pause or delete queues.")
+@click.group("queue", short_help="List, declare, alter, look at, purge, pause or delete queues.")
 def command() -> None:
-    """List, declare, look at, purge, pause or delete queues."""
+    """List, declare, alter, look at, purge, pause or delete queues."""
 
 
 def _on_queue(given: Globals, queue: str, work: Callable[[wherry.Queue], Awaitable[dict[str, Any]]], text: str) -> int:
@@ -75,40 +75,39 @@ def info(given: Globals, /, queue: str) -> int:
 
 @command.command("declare", short_help="Create a queue, or check that it has these options.")
 @click.argument("queue", type=QUEUE)
-@click.option("--max-messages", type=int, metavar="N", help="How many messages it holds, in all states.")
-@click.option("--max-bytes", type=SIZE, metavar="SIZE", help="How many bytes it holds, such as 256MiB.")
-@click.option("--overflow", type=click.Choice(OVERFLOWS), help="What a publish meets when it is full.")
-@click.option("--lease", type=DURATION, metavar="TIME", help="How long a consumer may hold a message.")
-@click.option("--max-attempts", type=int, metavar="N", help="How often a message is tried before it is dead.")
-@click.option("--retry-base", type=DURATION, metavar="TIME", help="The first back-off after a nack.")
-@click.option("--retry-factor", type=float, metavar="X", help="What the back-off grows by.")
-@click.option("--retry-cap", type=DURATION, metavar="TIME", help="The longest back-off.")
-@click.option("--ttl", type=DURATION, metavar="TIME", help="How long a message may wait before it expires; 0 for ever.")
-@click.option("--priorities", type=int, metavar="N", help="How many priorities it has, 1 to 10.")
-@click.option("--durability", type=click.Choice(LEVELS), help="What a confirm means.")
-@click.option("--dedupe-window", type=DURATION, metavar="TIME", help="How long a dedupe key is remembered.")
-@click.option("--dead-max-messages", type=int, metavar="N", help="How many dead messages are kept.")
-@click.option("--max-leased", type=int, metavar="N", help="How many may be leased at a time; 0 for no limit.")
-@click.option("--paused/--no-paused", default=None, help="Whether deliveries are stopped.")
+@queue_options
 @click.pass_obj
-def declare(given: Globals, /, queue: str, **options: Any) -> int:
+def declare(given: Globals, /, queue: str, **flags: Any) -> int:
     """Create QUEUE, or check that it has these options.
 
     A TIME is seconds, or a number with ms, s, m, h or d. What is not given is the broker's default for a new queue,
-    and is not looked at when the queue is there already. Options of a queue cannot be changed.
+    and is not looked at when the queue is there already. `wherry queue alter` changes options.
     """
-    for name in ("retry_base", "retry_cap"):
-        seconds = options.pop(name)
-        options[f"{name}_ms"] = None if seconds is None else round(seconds * 1000)
 
     async def run(broker: wherry.Broker) -> None:
-        await broker.declare(queue, **options)
+        await broker.declare(queue, **given_options(flags))
         if given.json:
             output.as_json({"queue": queue})
         else:
             click.echo(f"{queue} declared")
 
     return remote.run(given, run)
+
+
+@command.command("alter", short_help="Change options of a queue.")
+@click.argument("queue", type=QUEUE)
+@queue_options
+@click.pass_obj
+def alter(given: Globals, /, queue: str, **flags: Any) -> int:
+    """Change options of QUEUE; what is not given stays as it is."""
+    options = given_options(flags)
+    if not options:
+        raise click.UsageError("name at least one option to change")
+
+    async def work(target: wherry.Queue) -> dict[str, Any]:
+        return {"options": (await target.alter(**options)).options}
+
+    return _on_queue(given, queue, work, "{queue} altered")
 
 
 @command.command("purge", short_help="Remove messages from a queue.")

@@ -55,6 +55,13 @@ class Catalogue:
         info = view.queue_info(queue, now_ms)
         self._answers.say(session, replies.QueueInfo(command.request, info, bool(new)), queue.mark)
 
+    def alter(self, session: Session, command: commands.Alter, now_ms: int) -> None:
+        """Changes options of a queue."""
+        queue = decide.named(self._state, command.queue)
+        self._ledger.apply(decide.alter(queue, command.options, now_ms))
+        info = view.queue_info(queue, now_ms)
+        self._answers.say(session, replies.QueueInfo(command.request, info), queue.mark)
+
     def delete(self, session: Session, command: commands.Delete, _now_ms: int) -> None:
         """Removes a queue with all that it holds."""
         queue = decide.named(self._state, command.queue)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wherry.model.commands import Verb
 from wherry.model.fields import BATCH_MESSAGES_MAX
 from wherry_broker.core import records
-from wherry_broker.core.batch import LEASED, READY, STATE_NAMES, Envelope, Failure, Span
+from wherry_broker.core.batch import DEAD, LEASED, READY, STATE_NAMES, Envelope, Failure, Span
 from wherry_broker.core.block import Block
 from wherry_broker.core.homes import SETTLE_BYTES
 from wherry_broker.core.options import InvalidOption, QueueOptions, checked
@@ -29,6 +29,8 @@ RETRY_AFTER_UNKNOWN_MS = 1_000
 LOG_BYTES_A_RECORD = 1_024
 """What a log needs at most for a record, but for a block."""
 
+FIXED_OPTIONS = frozenset({"durability"})
+"""What a queue is made with: whether a log holds its messages cannot change while it has some."""
 ATTEMPTS, REJECTED = "attempts", "rejected"
 
 
@@ -103,6 +105,26 @@ def _check_level(level: str, highest: str) -> None:
     levels = ("memory", "written", "synced", "replicated")
     if levels.index(level) > levels.index(highest):
         raise InvalidOption(f"durability {level!r} is more than this broker's log gives, which is {highest!r}")
+
+
+def alter(queue: Queue, given: dict[str, object], now_ms: int) -> list[Fact]:
+    """Other options for a queue, and what no longer fits them; nothing when it has them already.
+
+    Raises:
+        Refusal: invalid, an option is unknown, out of range, or cannot be changed.
+    """
+    try:
+        differing = queue.options.differing(given)
+    except InvalidOption as error:
+        raise Refusal("invalid", str(error), queue=queue.name) from error
+    for name in FIXED_OPTIONS & set(differing):
+        text = f"{name} of a queue cannot be changed: {queue.name!r} has {differing[name][0]!r}"
+        raise Refusal("invalid", text, queue=queue.name)
+    if not differing:
+        return []
+    changes = {name: asked for name, (_, asked) in differing.items()}
+    excess = queue.counts[DEAD] - queue.options.changed(changes).dead_max_messages
+    return [records.Changed(queue.number, changes), *dead_overflow(queue, excess, now_ms)]
 
 
 def pause(queue: Queue, *, paused: bool) -> list[Fact]:

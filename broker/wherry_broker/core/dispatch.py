@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry_broker.core import view
-from wherry_broker.core.batch import LEASED
 from wherry_broker.core.effects import Delivery, Effect
 
 if TYPE_CHECKING:
@@ -68,29 +67,29 @@ class Dispatcher:
                 del waiting[consumer]
                 session.parked[consumer] = None
                 continue
-            count = options.max_leased - queue.counts[LEASED] if options.max_leased else consumer.credit
+            count = queue.may_lease(now_ms)
             if count <= 0 or not self._lease(queue, consumer, min(count, consumer.credit), now_ms):
                 return
             waiting.move_to_end(consumer)
 
     def _lease(self, queue: Queue, consumer: Consumer, count: int, now_ms: int) -> bool:
         """Leases the next span, or as much of it as `count` and the session's room allow; False when none is ready."""
-        head = queue.head()
+        head = queue.head(now_ms)
         if head is None:
             return False
-        lane, span = head
+        turns, span, allowed = head
         batch, session = span.batch, consumer.session
         if queue.absent:
             self._ledger.pager.look_ahead(queue, span.low)
             if batch.block.data is None:
                 self._ledger.pager.want(batch)
                 return False
-        low, high = span.low - batch.first, min(span.high, span.low + count) - batch.first
+        low, high = span.low - batch.first, min(span.high, span.low + min(count, allowed)) - batch.first
         if batch.block.bytes_between(low, high) > SPAN_BYTES_MAX:
             room_bytes = max(session.room_bytes, SPAN_BYTES_MAX)
             high = low + max(1, batch.block.fitting(low, high, room_bytes))
         lease_ms = consumer.lease_ms or queue.options.lease_ms
-        span = queue.lease(lane, high - low, consumer, now_ms + lease_ms)
+        span = queue.lease(turns, high - low, consumer, now_ms, lease_ms)
         lengths, data = batch.block.cut(low, high)
         consumer.delivered += high - low
         session.room_bytes -= len(data)

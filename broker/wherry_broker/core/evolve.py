@@ -29,7 +29,7 @@ def _declared(state: State, record: records.Declared) -> None:
 
 def _changed(state: State, record: records.Changed) -> None:
     queue = state.queues[record.queue]
-    queue.options = queue.options.changed(record.options)
+    queue.change(queue.options.changed(record.options))
 
 
 def _deleted(state: State, record: records.Deleted) -> None:

@@ -1,4 +1,4 @@
-"""The ready spans of one priority, by offset: who is next.
+"""The ready spans of one key and priority, by offset: which is next.
 
 New spans come in the order of their offsets and wait in a deque. What comes back (a lease that ended, a delay that
 passed, the rest of a split) has its old, smaller offset and waits in a heap beside it. The next one is the smaller of
@@ -16,15 +16,24 @@ GARBAGE_MIN = 64
 
 
 class Lane:
-    """Ready spans in the order of their offsets."""
+    """Ready spans in the order of their offsets.
 
-    __slots__ = ("_fresh", "_garbage", "_returned", "priority")
+    Attributes:
+        deficit: how many more messages may be leased in this turn; see `turns`.
+    """
 
-    def __init__(self, priority: int) -> None:
-        self.priority = priority
+    __slots__ = ("_fresh", "_garbage", "_returned", "deficit")
+
+    def __init__(self) -> None:
+        self.deficit = 0
         self._fresh: deque[Span] = deque()
         self._returned: list[tuple[int, Span]] = []
         self._garbage = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no span in here is ready."""
+        return self._garbage == len(self._fresh) + len(self._returned)
 
     def append(self, span: Span) -> None:
         """Adds a span whose offsets are after all that were ever appended."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 LEVELS = ("memory", "written", "synced", "replicated")
@@ -36,6 +36,11 @@ class QueueOptions:
         dedupe_window_ms: how long a dedupe key is remembered.
         dead_max_messages: how many dead messages are kept; the oldest make room.
         max_leased: how many messages may be leased at a time; 0 for no limit.
+        rate_per_s: how many messages may be delivered a second; 0 for no limit.
+        ordered: whether the messages of a key are delivered one at a time and in order, retries included.
+        key_max_leased: how many messages of one key may be leased at a time; 0 for no limit.
+        key_rate_per_s: how many messages of one key may be delivered a second; 0 for no limit.
+        key_weights: how large a share of the deliveries a key has, beside one that is not named and has 1.
         paused: whether deliveries are stopped.
     """
 
@@ -53,6 +58,11 @@ class QueueOptions:
     dedupe_window_ms: int = 120_000
     dead_max_messages: int = 100_000
     max_leased: int = 0
+    rate_per_s: float = 0.0
+    ordered: bool = False
+    key_max_leased: int = 0
+    key_rate_per_s: float = 0.0
+    key_weights: dict[str, int] = field(default_factory=dict)
     paused: bool = False
 
     def changed(self, given: dict[str, Any]) -> QueueOptions:
@@ -95,9 +105,14 @@ LIMITS: dict[str, tuple[float, float]] = {
     "dedupe_window_ms": (0, 7 * DAY_MS),
     "dead_max_messages": (0, MESSAGES_MAX),
     "max_leased": (0, MESSAGES_MAX),
+    "rate_per_s": (0.0, 1e9),
+    "key_max_leased": (0, MESSAGES_MAX),
+    "key_rate_per_s": (0.0, 1e9),
+    "key_weights": (1, 1_000),
 }
+WEIGHTS_MAX = 64
 CHOICES: dict[str, tuple[str, ...]] = {"overflow": OVERFLOWS, "durability": LEVELS}
-_TYPES: dict[str, type[Any]] = {field.name: type(field.default) for field in fields(QueueOptions)}
+_TYPES: dict[str, type[Any]] = {name: type(value) for name, value in asdict(QueueOptions()).items()}
 
 
 def checked(name: str, value: Any) -> Any:
@@ -115,7 +130,19 @@ def checked(name: str, value: Any) -> Any:
         raise InvalidOption(f"{name} is a {kind.__name__}, not {value!r:.40}")
     if name in CHOICES and value not in CHOICES[name]:
         raise InvalidOption(f"{name} {value[:40]!r} is not one of {', '.join(CHOICES[name])}")
+    if name == "key_weights":
+        return _checked_weights(value)
     if name in LIMITS and not LIMITS[name][0] <= value <= LIMITS[name][1]:
         low, high = LIMITS[name]
         raise InvalidOption(f"{name} {value} is not within {low} to {high}")
     return value
+
+
+def _checked_weights(weights: dict[Any, Any]) -> dict[str, int]:
+    if len(weights) > WEIGHTS_MAX:
+        raise InvalidOption(f"key_weights names {len(weights)} keys, which is over the limit of {WEIGHTS_MAX}")
+    low, high = LIMITS["key_weights"]
+    for key, weight in weights.items():
+        if type(key) is not str or type(weight) is not int or not low <= weight <= high:
+            raise InvalidOption(f"key_weights {key!r:.40}: {weight!r:.40} is not a key and a weight of {low} to {high}")
+    return dict(weights)

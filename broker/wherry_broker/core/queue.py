@@ -2,19 +2,21 @@
 
 The methods change state and decide nothing; what may happen, and when, is in `decide`. Every message that the queue
 holds is in exactly one span of exactly one batch; `counts` and `sizes` are always their sums. Spans are reached
-by offset (the index), by turn (a lane for each priority) and by time (the timers).
+by offset (the index), by turn (priorities, and keys within each) and by time (the timers).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, READY, Batch, Failure, Span
 from wherry_broker.core.index import BatchIndex
-from wherry_broker.core.lane import Lane
+from wherry_broker.core.keys import Keys, Throttle
 from wherry_broker.core.rates import Meter
 from wherry_broker.core.records import RELEASED
+from wherry_broker.core.turns import UNLIMITED, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,11 +93,14 @@ class Queue:
         self._timers = timers
         self._homes = homes
         self._index = BatchIndex()
-        self._lanes: list[Lane] = []
+        self._turns: list[Turns] = []
+        self._keys: Keys | None = None
+        self._throttle: Throttle | None = None
         self._dead: dict[Span, None] = {}
         # A log tells when deliveries end, and not when they begin: while it is read, any message that is not delayed
         # may have been delivered, and so counts as leased, by nobody and without a deadline.
         self._undelayed = LEASED if restoring else READY
+        self._limit()
 
     @property
     def messages_held(self) -> int:
@@ -132,7 +137,7 @@ class Queue:
         if ready_at_ms:
             self._timers.arm(span, ready_at_ms)
         elif span.state == READY:
-            self._lane(envelope.priority).append(span)
+            self._turn(envelope.priority).append(span)
 
     def adopt(self, first: int, block: Block, envelope: Envelope, stages: tuple[Stage, ...]) -> None:
         """Takes what was left of an old batch, while a log is read that does not hold the old one any more."""
@@ -206,7 +211,8 @@ class Queue:
                 self._limit_delay(span, now_ms)
             elif span.state == LEASED:
                 self._move(span, READY)
-                self._lane(span.batch.envelope.priority).append(span)
+                self._turn(span.batch.envelope.priority).append(span)
+        self._limit()
 
     def _limit_delay(self, span: Span, now_ms: int) -> None:
         """Keeps a clock that was set back from making a delay longer than was asked."""
@@ -269,13 +275,29 @@ class Queue:
             return None
         return batch.spans[position]
 
-    def head(self) -> tuple[Lane, Span] | None:
-        """The span whose turn it is, highest priority first, and its lane; it stays."""
-        for lane in self._lanes:
-            span = lane.head()
-            if span is not None:
-                return lane, span
+    def head(self, now_ms: int) -> tuple[Turns, Span, int] | None:
+        """The span whose turn it is, highest priority first, with its turns; it stays.
+
+        Returns:
+            None when no message may be delivered now; else the last one is how many messages may be leased of the span.
+        """
+        allowed = None if self._keys is None else partial(self._keys.allowed, now_ms=now_ms)
+        for turns in self._turns:
+            head = turns.head(allowed)
+            if head is not None:
+                return turns, *head
         return None
+
+    def may_lease(self, now_ms: int) -> int:
+        """How many messages may be leased now as far as the queue's own limits go."""
+        options = self.options
+        count = options.max_leased - self.counts[LEASED] if options.max_leased else UNLIMITED
+        if self._throttle is None or count <= 0:
+            return count
+        tokens = self._throttle.available(now_ms)
+        if not tokens:
+            self._timers.arm(self._throttle, self._throttle.next_ms())
+        return min(count, tokens)
 
     def dead(self) -> Iterator[Span]:
         """The dead spans, the one that died first first. They must not change meanwhile."""
@@ -287,22 +309,35 @@ class Queue:
 
     # Messages move.
 
-    def lease(self, lane: Lane, count: int, consumer: Consumer, deadline_ms: int) -> Span:
+    def lease(self, turns: Turns, count: int, consumer: Consumer, now_ms: int, lease_ms: int) -> Span:
         """Leases the first `count` messages of the span that `head` has just returned to a consumer."""
-        span = lane.pop()
+        span = turns.pop(count)
         if count < len(span):
-            lane.put_back(span.split(span.low + count))
+            turns.put_back(span.split(span.low + count))
         self._move(span, LEASED)
         span.consumer = consumer
         consumer.spans[span] = None
-        self._timers.arm(span, deadline_ms)
+        self._timers.arm(span, now_ms + lease_ms)
+        if self._throttle is not None:
+            self._throttle.take(count, now_ms)
+        if self._keys is not None:
+            self._keys.spend(span.batch.envelope.key, count, now_ms)
         return span
+
+    def change(self, options: QueueOptions) -> None:
+        """Has other options from now on."""
+        self.options = options
+        self._limit()
+
+    def refilled(self, throttle: Throttle) -> None:
+        """There are tokens again."""
+        self._enter(throttle.key)
 
     def wake(self, span: Span) -> None:
         """Makes a delayed span ready."""
         self._timers.disarm(span)
         self._move(span, READY)
-        self._lane(span.batch.envelope.priority).put_back(span)
+        self._turn(span.batch.envelope.priority).put_back(span)
 
     def give_back(self, low: int, high: int, cause: str, ready_at_ms: int, failure: Failure | None) -> None:
         """Ends the deliveries of [low, high); the messages are ready at once, or at `ready_at_ms` if that is not 0."""
@@ -314,7 +349,7 @@ class Queue:
             if ready_at_ms:
                 self._timers.arm(span, ready_at_ms)
             elif span.state == READY:
-                self._lane(span.batch.envelope.priority).put_back(span)
+                self._turn(span.batch.envelope.priority).put_back(span)
 
     def bury(self, low: int, high: int, failure: Failure) -> None:
         """Ends the deliveries of [low, high); the messages are dead."""
@@ -331,6 +366,7 @@ class Queue:
             count, size = stop - start, batch.bytes_between(start, stop)
             self.counts[span.state] -= count
             self.sizes[span.state] -= size
+            self._count_key(span, -count)
             batch.held_bytes -= size
             self.removed[cause] = self.removed.get(cause, 0) + count
             self.freed_messages.add(count, now_ms)
@@ -351,6 +387,7 @@ class Queue:
         """Takes every message out, and every timer."""
         for span in list(self.spans()):
             self._drop(span)
+        self._unlimit()
         self.counts = [0, 0, 0, 0]
         self.sizes = [0, 0, 0, 0]
 
@@ -359,14 +396,46 @@ class Queue:
         for span in self._isolated(low, high):
             self._timers.arm(span, deadline_ms)
 
-    def _lane(self, priority: int) -> Lane:
-        for lane in self._lanes:
-            if lane.priority == priority:
-                return lane
-        lane = Lane(priority)
-        self._lanes.append(lane)
-        self._lanes.sort(key=lambda each: -each.priority)
-        return lane
+    def _turn(self, priority: int) -> Turns:
+        for turns in self._turns:
+            if turns.priority == priority:
+                return turns
+        turns = Turns(priority)
+        turns.weights = self.options.key_weights
+        self._turns.append(turns)
+        self._turns.sort(key=lambda each: -each.priority)
+        return turns
+
+    def _enter(self, key: str) -> None:
+        """Lets a key take turns again."""
+        for turns in self._turns:
+            turns.enter(key)
+
+    def _limit(self) -> None:
+        """Sets up what the options limit, and counts what is leased already."""
+        options = self.options
+        self._unlimit()
+        if self._undelayed == LEASED:
+            return  # a log is read, and nothing is delivered
+        self._throttle = Throttle(options.rate_per_s, self) if options.rate_per_s else None
+        if Keys.limited_by(options):
+            self._keys = Keys(self, self._timers)
+            for span in self.spans():
+                self._keys.count(span, len(span))
+        for turns in self._turns:
+            turns.weights = options.key_weights
+            turns.enter_all()
+
+    def _unlimit(self) -> None:
+        if self._throttle is not None:
+            self._timers.disarm(self._throttle)
+        if self._keys is not None:
+            self._keys.clear()
+        self._throttle = self._keys = None
+
+    def _count_key(self, span: Span, count: int) -> None:
+        if self._keys is not None and self._keys.count(span, count):
+            self._enter(span.batch.envelope.key)
 
     def _move(self, span: Span, state: int) -> None:
         count, size = span.high - span.low, span.size()
@@ -374,7 +443,9 @@ class Queue:
         self.counts[state] += count
         self.sizes[span.state] -= size
         self.sizes[state] += size
+        self._count_key(span, -count)
         span.state = state
+        self._count_key(span, count)
 
     def _end_delivery(self, span: Span) -> None:
         # Delayed: only in a log that is read, which does not say when delays end.
@@ -392,7 +463,7 @@ class Queue:
         batch = span.batch
         if span.state == READY:
             span.state = GONE
-            self._lane(batch.envelope.priority).discarded()
+            self._turn(batch.envelope.priority).discarded(batch.envelope.key)
         elif span.state == DEAD:
             del self._dead[span]
         else:
@@ -419,7 +490,7 @@ class Queue:
         """Splits a span, and makes the right part known wherever the left one is."""
         right = span.split(at)
         if span.state == READY:
-            self._lane(span.batch.envelope.priority).put_back(right)
+            self._turn(span.batch.envelope.priority).put_back(right)
         elif span.state == DEAD:
             self._dead[right] = None
         elif span.timer:

@@ -1,10 +1,14 @@
-"""How fast something happens: an average that forgets."""
+"""How fast something happens, and how fast it may: an average that forgets, and a bucket of tokens."""
 
 from __future__ import annotations
 
 from math import exp
 
 TAU_MS = 5_000
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+BURST_MS = 100
+"""How much of a rate may be spent at once, by the time that it takes to gather."""
 
 
 class Meter:
@@ -42,3 +46,45 @@ class Meter:
     def _decayed(self, now_ms: int) -> float:
         """What is left of the sum; all of it when the clock stands before the last event, as after it was set back."""
         return self._sum * exp(min(0, self._stamp_ms - now_ms) / TAU_MS)
+
+
+class Bucket:
+    """Tokens that come at a rate; whoever finds it empty waits for the next one.
+
+    Kept as one moment, in the manner of the generic cell rate algorithm (ATM Forum, 1996): all tokens that came up to
+    `_spent_ns` are spent. It holds what comes in BURST_MS, and at least one. In whole nanoseconds, so that a token that
+    was promised for a moment is there at that moment.
+
+    Args:
+        rate_per_s: how many tokens come a second.
+
+    Attributes:
+        due_ms: when somebody is to be told of the next token; see `timers`.
+        timer: the entry in `Timers` that stands for it; 0 when none does.
+    """
+
+    __slots__ = ("_burst", "_interval_ns", "_spent_ns", "due_ms", "timer")
+
+    def __init__(self, rate_per_s: float) -> None:
+        self._interval_ns = max(1, round(NS_PER_S / rate_per_s))
+        self._burst = max(1, int(rate_per_s * BURST_MS / 1000))
+        self._spent_ns = -self._burst * self._interval_ns
+        self.due_ms = 0
+        self.timer = 0
+
+    def available(self, now_ms: int) -> int:
+        """How many tokens there are."""
+        return min(self._burst, max(0, (now_ms * NS_PER_MS - self._spent_ns) // self._interval_ns))
+
+    def is_full(self, now_ms: int) -> bool:
+        """Whether as many are there as it holds."""
+        return self.available(now_ms) == self._burst
+
+    def take(self, count: int, now_ms: int) -> None:
+        """Spends tokens, of which there are so many."""
+        full_ns = now_ms * NS_PER_MS - self._burst * self._interval_ns
+        self._spent_ns = max(self._spent_ns, full_ns) + count * self._interval_ns
+
+    def next_ms(self) -> int:
+        """When there is a token, at the latest."""
+        return -(-(self._spent_ns + self._interval_ns) // NS_PER_MS)

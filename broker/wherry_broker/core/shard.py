@@ -22,6 +22,7 @@ from wherry_broker.core.catalogue import Catalogue
 from wherry_broker.core.consumers import Session
 from wherry_broker.core.decide import Refusal
 from wherry_broker.core.dispatch import Dispatcher
+from wherry_broker.core.keys import Throttle
 from wherry_broker.core.ledger import MEMORY_BYTES_MAX, Commit, Ledger, Places
 from wherry_broker.core.lookups import Lookups
 from wherry_broker.core.options import QueueOptions
@@ -76,6 +77,7 @@ class Shard:
             commands.Credit: self._attendance.credit,
             commands.Stop: self._attendance.stop,
             commands.Declare: self._catalogue.declare,
+            commands.Alter: self._catalogue.alter,
             commands.Delete: self._catalogue.delete,
             commands.Purge: self._catalogue.purge,
             commands.Pause: self._catalogue.pause,
@@ -184,6 +186,9 @@ class Shard:
                 self.ledger.dirty[item.batch.queue] = None
             elif isinstance(item, Span) and item.state == LEASED:
                 lost.append(item)
+            elif isinstance(item, Throttle):
+                item.queue.refilled(item)
+                self.ledger.dirty[item.queue] = None
         self._settling.lose(lost, now_ms)
 
     def drain(self, text: str) -> None:

@@ -16,7 +16,7 @@ from wherry.delivery import BaseMessage, Delivery, bodies
 from wherry.model import commands
 from wherry.model.commands import Verb
 from wherry.model.fields import BATCH_MESSAGES_MAX, NAME_BYTES_MAX, PRIORITY_MAX
-from wherry.model.options import QueueInfo, Receipt
+from wherry.model.options import QueueInfo, Receipt, wire_options
 from wherry.model.times import Duration, moment_ms, to_ms
 from wherry.wire.messages import pack_headers
 
@@ -294,6 +294,19 @@ class Queue:
     async def resume(self) -> None:
         """Starts its deliveries again."""
         await self._link.request(partial(commands.Pause, queue=self.name, paused=False))
+
+    async def alter(self, **options: Any) -> QueueInfo:
+        """Changes options of the queue; see `Broker.declare` for their names. `durability` cannot be changed.
+
+        Returns:
+            The state of the queue with its new options.
+
+        Raises:
+            NotFound: there is no such queue.
+            Invalid: an option is unknown, out of range, or cannot be changed.
+        """
+        reply = await self._link.request(partial(commands.Alter, queue=self.name, options=wire_options(options)))
+        return QueueInfo.from_wire(reply.info)
 
 
 def _bytes(body: Any) -> bytes:

@@ -123,6 +123,14 @@ class Declare(NamedTuple):
     options: Options
 
 
+class Alter(NamedTuple):
+    """Changes options of a queue; those that are not given stay."""
+
+    request: U32
+    queue: QueueName
+    options: Options
+
+
 class Info(NamedTuple):
     """Asks for a queue's counts, rates and options."""
 
@@ -171,6 +179,6 @@ class Peek(NamedTuple):
     limit: U16 = 10
 
 
-Request = Publish | Settle | Consume | Stop | Declare | Info | ListQueues | Purge | Delete | Pause | Peek
+Request = Publish | Settle | Consume | Stop | Declare | Alter | Info | ListQueues | Purge | Delete | Pause | Peek
 """Commands that have a reply."""
 Command = Hello | Ping | Goodbye | Credit | Request

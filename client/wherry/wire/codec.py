@@ -38,6 +38,7 @@ OPCODES: dict[int, type[Any]] = {
     0x33: commands.Purge,
     0x34: commands.Delete,
     0x35: commands.Pause,
+    0x37: commands.Alter,
     0x36: commands.Peek,
     0x81: replies.Welcome,
     0x90: replies.Confirm,

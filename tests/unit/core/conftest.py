@@ -33,8 +33,8 @@ class QueueDriver:
         self.queue.publish(self.queue.next_offset, block_of(*bodies), envelope, ready_at_ms)
 
     def lease(self, count, consumer, deadline_ms=100):
-        lane, span = self.queue.head()
-        return self.queue.lease(lane, min(count, len(span)), consumer, deadline_ms)
+        turns, span, allowed = self.queue.head(0)
+        return self.queue.lease(turns, min(count, len(span), allowed), consumer, 0, deadline_ms)
 
     def spans(self):
         return [(span.low, span.high, STATE_NAMES[span.state]) for span in self.queue.spans()]

@@ -20,7 +20,7 @@ def drained(lane):
 
 
 def test_fresh_spans_come_first_in_first_out():
-    lane = Lane(0)
+    lane = Lane()
     for low in range(5):
         lane.append(span(low))
     assert drained(lane) == [0, 1, 2, 3, 4]
@@ -28,7 +28,7 @@ def test_fresh_spans_come_first_in_first_out():
 
 
 def test_what_is_put_back_takes_its_old_place():
-    lane = Lane(0)
+    lane = Lane()
     for low in (1, 4, 8):
         lane.append(span(low))
     for low in (9, 6, 2):
@@ -37,7 +37,7 @@ def test_what_is_put_back_takes_its_old_place():
 
 
 def test_what_is_ready_no_longer_is_passed_over():
-    lane, gone, returned = Lane(0), span(1), span(2)
+    lane, gone, returned = Lane(), span(1), span(2)
     lane.append(gone)
     lane.put_back(returned)
     lane.append(span(3))
@@ -48,13 +48,13 @@ def test_what_is_ready_no_longer_is_passed_over():
 
 
 def test_head_and_pop_agree_and_head_takes_nothing():
-    lane, first = Lane(0), span(1)
+    lane, first = Lane(), span(1)
     lane.append(first)
     assert lane.head() is lane.head() is lane.pop() is first
 
 
 def test_garbage_is_swept_once_it_is_most_of_the_lane():
-    lane, spans = Lane(0), [span(low) for low in range(100_000)]
+    lane, spans = Lane(), [span(low) for low in range(100_000)]
     for number, each in enumerate(spans):
         (lane.put_back if number % 2 else lane.append)(each)
     most = 0
@@ -68,7 +68,7 @@ def test_garbage_is_swept_once_it_is_most_of_the_lane():
 
 
 def test_a_sweep_keeps_the_order_of_what_was_put_back():
-    lane = Lane(0)
+    lane = Lane()
     spans = [span(low) for low in (*range(200), 900, 300, 800, 400, 700)]
     for each in spans:
         lane.put_back(each)

@@ -49,7 +49,7 @@ def test_higher_priorities_are_first_and_equal_ones_in_order(make_queue, holder)
     for priority in (0, 9, 5, 9, 0):
         driver.publish(b"x", priority=priority)
     assert [driver.lease(1, holder).low for _ in range(5)] == [2, 4, 3, 1, 5]
-    assert driver.queue.head() is None
+    assert driver.queue.head(0) is None
 
 
 def test_what_is_given_back_takes_its_old_place(six, holder):
@@ -70,7 +70,7 @@ def test_a_delay_hides_until_it_is_woken(six, holder):
     six.lease(6, holder)
     six.queue.give_back(2, 4, FAILED, 50, FAILURE)
     assert six.queue.counts == [0, 2, 4, 0]
-    assert six.queue.head() is None
+    assert six.queue.head(0) is None
     (span,) = six.timers.due(50)
     six.queue.wake(span)
     assert (span.state, span.due_ms, six.queue.counts) == (READY, 0, [2, 0, 4, 0])

@@ -36,6 +36,7 @@ TO_THE_CORE = [
     commands.Purge(7, "q"),
     commands.Delete(8, "q"),
     commands.Pause(9, "q", True),
+    commands.Alter(9, "q", {"max_leased": 5}),
     commands.Peek(10, "q"),
 ]
 ONLY_BROKERS_SAY = [
