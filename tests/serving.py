@@ -40,12 +40,14 @@ class CommandLine:
         return subprocess.Popen([self.program, *arguments], env=self.environ | (environ or {}), **{**pipes, **options})
 
     def run(
-        self, *arguments: str, stdin: bytes = b"", environ: dict[str, str] | None = None, **options: Any
+        self, *arguments: str, stdin: bytes | int = b"", environ: dict[str, str] | None = None, **options: Any
     ) -> subprocess.CompletedProcess[str]:
-        """Runs a command to its end; what it wrote comes as text."""
+        """Runs a command to its end, with what it reads, or a file descriptor; what it wrote comes as text."""
+        if isinstance(stdin, int):
+            options["stdin"], stdin = stdin, b""
         with self.start(*arguments, environ=environ, **options) as process:
             try:
-                out, err = process.communicate(stdin, DEADLINE_S)
+                out, err = process.communicate(stdin or None, DEADLINE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

@@ -1,0 +1,234 @@
+"""`wherry serve` and `wherry config` as an operator has them: starting, refusing to start, and ending."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from serving import DEADLINE_S, CommandLine, Served
+
+if TYPE_CHECKING:
+    import subprocess
+from typing import Self
+
+REFUSED, USAGE, UNREACHABLE, LOG_FAILED = 1, 2, 3, 74
+TOKEN = "a-planted-secret"
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@pytest.fixture
+def wherry(tmp_path):
+    return CommandLine(tmp_path)
+
+
+def refusal(done: subprocess.CompletedProcess[str], code: int = USAGE) -> str:
+    """What a broker says that does not start: one line."""
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith("wherry: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr
+
+
+def events(served: Served) -> list[str]:
+    return [json.loads(line)["event"] for line in served.log.read_text("utf-8").splitlines()]
+
+
+class Stuck:
+    """A consumer that holds two messages: one that its reader takes only a part of, and one behind."""
+
+    def __init__(self, served: Served) -> None:
+        served.out("publish", "jobs", stdin=b"x" * 200_000)
+        self.process = served.start("consume", "jobs")
+        assert self.process.stdout.read(1) == b"x"
+        served.out("publish", "jobs", "behind")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def read_on(self) -> bytes:
+        return self.process.stdout.readline()
+
+    def end(self) -> tuple[int, str]:
+        _, err = self.process.communicate(timeout=DEADLINE_S)
+        return self.process.returncode, err.decode()
+
+
+def until_draining(served: Served) -> None:
+    """Returns once the broker has said that it ends: it takes no new connections then."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", served.port)).close()
+        except ConnectionError:
+            return
+
+
+# Starting.
+
+
+def test_one_line_when_it_is_ready_and_a_log_beside_it(tmp_path):
+    with Served(tmp_path) as served:
+        assert served.out("ping").startswith(f"127.0.0.1:{served.port} ")
+        served.process.terminate()
+        assert served.process.stdout.read() == b""
+    assert events(served) == ["broker_started", "broker_draining", "broker_stopped"]
+
+
+def test_a_port_that_is_taken(wherry):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = refusal(wherry.run("serve", "--port", str(port)))
+    assert f"127.0.0.1:{port}" in said
+    assert "choose another --port" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--host", "192.0.2.1", "--insecure"], ["192.0.2.1", "Cannot assign requested address"]),
+        (["--host", "nowhere.invalid"], ["'nowhere.invalid'", "neither an address nor a name"]),
+        (["--port", "65536"], ["port '65536'", "0 to 65535", "--port"]),
+        (["--drain-s", "soon"], ["drain_s 'soon'", "duration", "--drain-s"]),
+        (["--durability", "synced"], ["'synced'", "'memory'", "--data DIR"]),
+        (["--config", "/nowhere.toml"], ["/nowhere.toml", "No such file"]),
+        (["--token-file", "/nowhere.token"], ["/nowhere.token", "No such file"]),
+        (["--token", TOKEN], ["--token"]),
+    ],
+)
+def test_what_it_cannot_do_is_refused_in_one_line(wherry, flags, words):
+    said = refusal(wherry.run("serve", "--port", "0", *flags))
+    assert [word for word in words if word not in said] == []
+    assert TOKEN not in said
+
+
+def test_a_log_that_cannot_be_used(wherry):
+    said = refusal(wherry.run("serve", "--port", "0", "--data", "/proc/nowhere"), LOG_FAILED)
+    assert "the log in /proc/nowhere cannot be used" in said
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_beyond_this_machine_it_asks_for_a_token(wherry, host):
+    said = refusal(wherry.run("serve", "--port", "0", "--host", host))
+    assert [
+        word for word in (host, "WHERRY_TOKEN", "--token-file", "127.0.0.1", "--insecure") if word not in said
+    ] == []
+
+
+def test_insecure_overrides_that(tmp_path):
+    with Served(tmp_path, "--host", "0.0.0.0", "--insecure") as served:
+        served.out("ping")
+
+
+def test_a_token_of_the_environment(tmp_path, wherry):
+    with Served(tmp_path, "--host", "0.0.0.0", WHERRY_TOKEN=TOKEN) as served:
+        served.out("ping")
+        for token in ("", f"{TOKEN}x"):
+            stranger = served.run("ping", environ={"WHERRY_TOKEN": token})
+            assert (stranger.returncode, stranger.stdout) == (REFUSED, "")
+            assert "set WHERRY_TOKEN, or pass --token-file FILE" in stranger.stderr
+            assert stranger.stderr.count("\n") == 1
+            assert TOKEN not in stranger.stderr
+        in_url = {"WHERRY_TOKEN": "", "WHERRY_URL": f"wherry://{TOKEN}@127.0.0.1:{served.port}"}
+        assert TOKEN not in served.run("ping", environ=in_url).stdout
+    assert TOKEN not in served.log.read_text("utf-8")
+
+
+def test_a_token_of_a_file(tmp_path):
+    file = tmp_path / "token"
+    file.write_text(f"{TOKEN}\n", "utf-8")
+    file.chmod(0o644)
+    with Served(tmp_path, "--token-file", str(file)) as served:
+        served.out("--token-file", str(file), "ping")
+        served.out("ping", "--token-file", str(file))
+        assert served.run("ping", environ={"WHERRY_TOKEN_FILE": str(file)}).returncode == 0
+        assert served.run("ping", environ={"WHERRY_TOKEN": TOKEN}).returncode == 0
+        assert served.run("ping").returncode == REFUSED
+    log = served.log.read_text("utf-8")
+    assert f"chmod o-r {file}" in log
+    assert TOKEN not in log
+
+
+# Ending.
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_it_once_clients_have_settled(tmp_path, number):
+    data = str(tmp_path / "data")
+    with Served(tmp_path, "--data", data, "--drain-s", str(DEADLINE_S)) as served, Stuck(served) as stuck:
+        served.process.send_signal(number)
+        until_draining(served)
+        assert served.process.poll() is None
+        assert len(stuck.read_on()) == 200_000
+        assert served.process.wait(DEADLINE_S) == 0
+        assert stuck.end() == (REFUSED, "wherry: the broker is shutting down\n")
+    assert "drain_timed_out" not in events(served)
+    with Served(tmp_path, "--data", data) as again:
+        assert json.loads(again.out("consume", "jobs", "--wait", "0", "--json"))["body"] == "behind"
+
+
+def test_it_waits_no_longer_than_it_was_told(tmp_path):
+    with Served(tmp_path, "--drain-s", "100ms") as served, Stuck(served) as stuck:
+        assert served.stop() == 0
+        assert stuck.end()[0] == UNREACHABLE
+    assert events(served)[-3:] == ["broker_draining", "drain_timed_out", "broker_stopped"]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_ends_it_at_once(tmp_path, number):
+    served = Served(tmp_path, "--drain-s", str(DEADLINE_S))
+    with Stuck(served) as stuck:
+        served.process.send_signal(number)
+        until_draining(served)
+        assert served.stop(number) == 128 + number
+        assert stuck.end()[0] == UNREACHABLE
+    assert events(served)[-1] == "broker_stopped_at_once"
+
+
+# Settings.
+
+
+def settings_of(text: str) -> dict[str, tuple[str, str]]:
+    rows = [line.split("\t") for line in text.splitlines()]
+    return {name: (value, origin) for name, value, origin in rows}
+
+
+def test_config_tells_every_value_and_where_it_came_from(wherry, tmp_path):
+    file = tmp_path / "wherry.toml"
+    file.write_text('drain_s = 5\nlogin_s = 5\ntoken = "a-planted-secret"\n[queue]\nlease_ms = 1000\n', "utf-8")
+    file.chmod(0o600)
+    environ = {"WHERRY_LOGIN_S": "6", "WHERRY_QUEUE_MAX_BYTES": "1MiB"}
+    done = wherry.run("config", "--config", str(file), environ=environ)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = settings_of(done.stdout)
+    assert {name: found[name] for name in ("port", "drain_s", "login_s", "queue.lease_ms", "queue.max_bytes")} == {
+        "port": ("7117", "default"),
+        "drain_s": ("5.0", f"file {file}"),
+        "login_s": ("6.0", "environment WHERRY_LOGIN_S"),
+        "queue.lease_ms": ("1000", f"file {file}"),
+        "queue.max_bytes": ("1048576", "environment WHERRY_QUEUE_MAX_BYTES"),
+    }
+    assert found["token"] == ("********", f"file {file}")
+    told = json.loads(wherry.run("config", "--json", environ={"WHERRY_CONFIG": str(file)}).stdout)
+    assert told["drain_s"] == {"value": 5.0, "from": f"file {file}"}
+    assert told["token"]["value"] == "********"
+
+
+def test_a_flag_goes_before_the_environment(tmp_path):
+    with Served(tmp_path, "--log-level", "debug", WHERRY_PORT="1", WHERRY_LOG_LEVEL="error") as served:
+        assert served.port != 1
+    assert "broker_started" in events(served)
+
+
+def test_config_complains_as_the_broker_would(wherry):
+    done = wherry.run("config", environ={"WHERRY_PROT": "7000"})
+    assert "WHERRY_PORT" in refusal(done)
+    done = wherry.run("config", environ={"WHERRY_TEAM": "blue"})
+    assert done.returncode == 0
+    assert done.stderr == "wherry: WHERRY_TEAM is no setting of the broker, and is ignored\n"
