@@ -128,6 +128,29 @@ def test_a_full_disk_is_one_line(served):
     assert counts(served, "disk") == [2, 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("script", "code", "words"),
+    [
+        ("wherry ping <&- >&- 2>&-", IO_FAILED, ""),
+        ("wherry ping >&-", IO_FAILED, "output failed: Bad file descriptor"),
+        ("wherry publish closed <&-", USAGE, "standard input cannot be read: Bad file descriptor"),
+        ("wherry publish closed --lines <&-", IO_FAILED, "standard input cannot be read: Bad file descriptor"),
+        ("wherry publish closed x >&-", DONE, ""),
+        ("wherry publish closed x 2>&-", DONE, ""),
+        ("wherry consume closed --count 1 >&-", IO_FAILED, "standard output cannot be written: Bad file descriptor"),
+        ("wherry ping | true", DONE, ""),
+    ],
+)
+def test_standard_files_may_be_closed(served, script, code, words):
+    """Without them, sockets would get their numbers; and nothing is published, nor lost, that was not there."""
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {script}"], check=False, env=served.environ, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == bool(words)
+
+
 # publish.
 
 

@@ -81,6 +81,19 @@ def test_one_line_when_it_is_ready_and_a_log_beside_it(tmp_path):
     assert events(served) == ["broker_started", "broker_draining", "broker_stopped"]
 
 
+def test_it_serves_without_standard_files(wherry):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    script = f"""
+        wherry serve --port {port} <&- >&- 2>&- &
+        broker=$!
+        until wherry ping --url wherry://127.0.0.1:{port} 2>/dev/null; do :; done
+        kill $broker
+        wait $broker
+    """
+    assert f"127.0.0.1:{port} answers" in wherry.sh(script)
+
+
 def test_a_port_that_is_taken(wherry):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

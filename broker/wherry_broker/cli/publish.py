@@ -117,6 +117,7 @@ def command(
 
 
 def _whole(path: str) -> bytes:
+    name = "standard input" if path == "-" else path
     try:
         if path == "-":
             body = sys.stdin.buffer.read(BODY_BYTES_MAX + 1)
@@ -124,9 +125,9 @@ def _whole(path: str) -> bytes:
             with Path(path).open("rb") as file:
                 body = file.read(BODY_BYTES_MAX + 1)
     except OSError as error:
-        fail(f"{path} cannot be read: {error.strerror}")
+        fail(f"{name} cannot be read: {error.strerror}")
     if len(body) > BODY_BYTES_MAX:
-        fail(f"{path} is longer than {BODY_BYTES_MAX} bytes, which no message can be")
+        fail(f"{name} is longer than {BODY_BYTES_MAX} bytes, which no message can be")
     return body
 
 

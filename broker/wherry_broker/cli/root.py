@@ -164,7 +164,10 @@ def run(arguments: Sequence[str]) -> int:
     try:
         result: Any = command.main(list(arguments), "wherry", standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the outermost frame: nothing is above)
-        return _ended(error)
+        result = _ended(error)
+    except SystemExit:  # click's way out when nobody reads standard output any more
+        result = Exit.DONE
+    _leave_output()
     return result if isinstance(result, int) else Exit.DONE
 
 
@@ -190,9 +193,6 @@ def _ended(error: BaseException) -> int:
             text = _usage(error)
         case click.Abort() | KeyboardInterrupt():
             text, code = "interrupted", 130
-        case BrokenPipeError():
-            _drop_output()
-            return Exit.DONE
         case OSError():
             text, code = f"input or output failed: {error.strerror or error}", Exit.IO_FAILED
         case _:
@@ -215,6 +215,9 @@ def _bug(error: BaseException) -> str:
     return f"this is a bug: {error!r} at {where}; WHERRY_TRACEBACK=1 shows the way there"
 
 
-def _drop_output() -> None:
-    """Lets the interpreter end without a complaint about a standard output that nobody reads."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _leave_output() -> None:
+    """Lets the interpreter end without a complaint about a standard output that takes nothing any more."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # who wrote there has heard of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -15,7 +15,7 @@ import stat
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from wherry_broker.cli.root import fail
+from wherry_broker.cli.root import Exit, fail
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -44,7 +44,11 @@ class Input:
         self._waits = _can_be_waited_for(descriptor)
 
     async def read(self) -> bytes:
-        """What is there, once something is; b"" at the end, or when stopped."""
+        """What is there, once something is; b"" at the end, or when stopped.
+
+        Raises:
+            Failure: it cannot be read.
+        """
         if self._stop.done():
             return b""
         if self._waits and not _events(self._descriptor, select.POLLIN):
@@ -52,7 +56,10 @@ class Input:
             await _wait(self._descriptor, loop.add_reader, loop.remove_reader, self._stop)
             if self._stop.done():
                 return b""
-        return os.read(self._descriptor, READ_BYTES)
+        try:
+            return os.read(self._descriptor, READ_BYTES)
+        except OSError as error:
+            fail(f"standard input cannot be read: {error.strerror}", Exit.IO_FAILED)
 
     async def pieces(self, separator: bytes) -> AsyncIterator[list[bytes]]:
         """All that lies between separators, in lists of what has come together; what follows the last one, too.
