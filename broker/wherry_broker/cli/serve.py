@@ -79,8 +79,6 @@ def _say_ready(address: str) -> None:
 
 def _why_not(error: OSError, settings: config.Settings) -> str:
     reason = os.strerror(error.errno) if error.errno else str(error)
-    if error.filename is not None:
-        return f"the log cannot be kept: {error.filename}: {reason}"
     address = f"{settings.host}:{settings.port}"
     if error.errno == errno.EADDRINUSE:
         return f"cannot listen on {address}: another process does; choose another --port (0 picks a free one)"

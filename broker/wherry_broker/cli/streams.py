@@ -147,7 +147,7 @@ class Output:
                 return True
             if events:
                 self._nobody_reads()
-            if self._stop.done():
+            if events or self._stop.done():
                 return False
             loop = asyncio.get_running_loop()
             patience_s = self._patience_s if self._pipe_bytes else None
