@@ -173,6 +173,9 @@ class Audit:
         if kind is records.Declared:
             self._levels[record.queue] = (record.name, record.options["durability"])
             self._floors[record.name] = record.first
+        elif kind is records.Deleted:
+            name = self._levels[record.queue][0]
+            self._removed.update(key for key in self.stored if key[0] == name)
         elif kind is records.Published:
             self._take_published(record)
         elif kind is records.Removed:

@@ -53,6 +53,7 @@ class Client:
         self.unknown = 0
         self.held = []
         self.consumers = {}
+        self._old = []
         self._rng = rng
         self._audit = audit
         self._settings = settings
@@ -80,8 +81,9 @@ class Client:
         self.send()
 
     def disconnect(self):
-        """The connection is gone, for the client."""
+        """The connection is gone, for the client; it does not forget what it held."""
         self.link = None
+        self._old = self.held[-5:]
         self._take(self.conversation.end(errors.Disconnected("the simulation cut it")))
 
     def send(self):
@@ -99,14 +101,16 @@ class Client:
         if self.conversation.welcome is None:
             return
         chance = self._rng.random()
-        if self.held and chance < self._settings.settle_share:
+        if self._old and chance < 0.05:
+            self._settle_old(self._old.pop())
+        elif self.held and chance < self._settings.settle_share:
             self.settle()
-        elif chance < 0.88:
-            self.publish()
-        elif chance < 0.95 or not self.consumers:
+        elif self._rng.random() < self._settings.oddity_share:
+            self.do_oddity(self._pick(ODDITIES))
+        elif self._rng.random() < 0.07 or not self.consumers:
             self.consume(self._pick(self._names))
         else:
-            self.do_oddity(self._pick(ODDITIES))
+            self.publish()
         if self._rng.random() < 0.7:
             self.send()
 
@@ -200,6 +204,11 @@ class Client:
         self.conversation.settle(held.delivery, verb, low, count, waiter, self._deadline(), duration_ms, "why")
         if verb != Verb.EXTEND:
             self.conversation.finish(held.consumer, count)
+
+    def _settle_old(self, held):
+        """Settles what was delivered on another connection: its lease is over."""
+        waiter = (Verb.ACK, held.delivery, held.low, held.high - held.low)
+        self.conversation.settle(held.delivery, Verb.ACK, *waiter[2:], waiter, self._deadline())
 
     def do_oddity(self, what):
         """Does one of the rarer things."""

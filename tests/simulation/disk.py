@@ -103,18 +103,22 @@ class SimulatedDisk:
 
     Attributes:
         fuse: in how many moments the power goes; None for never.
+        fuse_in: the only call whose moments count for that; "" for all.
+        risks_removals: whether the power is likely to go when the removal of several files is about to be synced.
         write_error, sync_error: in how many writes or syncs one fails; None for never.
         failed: whether one has.
-        calls: how many calls there were.
+        is_full: whether that was because there was no room.
     """
 
     def __init__(self, rng, capacity=1 << 40):
         self.rng = rng
         self.capacity = capacity
         self.fuse = None
+        self.fuse_in = ""
+        self.risks_removals = False
         self.write_error = self.sync_error = None
-        self.failed = False
-        self.calls = 0
+        self.failed = self.is_full = False
+        self._call = ""
         self.names_now = {}
         self.names_durable = {}
         self.changes = []
@@ -123,24 +127,24 @@ class SimulatedDisk:
     # What happens in the middle.
 
     def _moment(self):
-        if self.fuse is not None:
+        if self.fuse is not None and self.fuse_in in {"", self._call}:
             self.fuse -= 1
             if self.fuse < 0:
                 raise PowerCut
 
-    def _begin(self):
-        self.calls += 1
+    def _begin(self, call):
+        self._call = call
         if self.failed:
             raise Broken("the log is used after it failed")
         self._moment()
 
     def write(self, inode, data):
-        self._begin()
+        self._begin("write")
         if self.write_error is not None:
             self.write_error -= 1
         full = self.used_bytes() + max(0, len(data) - inode.owned) > self.capacity
         if full or (self.write_error is not None and self.write_error < 0):
-            self.failed = True
+            self.failed, self.is_full = True, full
             part = data[: self._below(len(data) + 1)]
             self._add(inode, part)
             raise OSError(errno.ENOSPC, "no space left on device")
@@ -159,7 +163,7 @@ class SimulatedDisk:
             inode.data += data
 
     def sync(self, inode):
-        self._begin()
+        self._begin("sync")
         if self.sync_error is not None:
             self.sync_error -= 1
             if self.sync_error < 0:
@@ -192,14 +196,14 @@ class SimulatedDisk:
         return bytes(data[offset:] if size is None else data[offset : offset + size])
 
     def create(self, name):
-        self._begin()
+        self._begin("create")
         inode = Inode()
         self._change(NameChange(name, inode))
         self._moment()
         return SimulatedFile(self, inode, name)
 
     def truncate(self, name, size):
-        self._begin()
+        self._begin("truncate")
         inode = self._inode(name)
         before = len(inode.data)
         del inode.data[size:]
@@ -210,7 +214,7 @@ class SimulatedDisk:
         self._moment()
 
     def rewrite(self, name, offset):
-        self._begin()
+        self._begin("rewrite")
         inode = self._inode(name)
         inode.writes.append(Write(offset, bytes(inode.data[offset:])))
         self._moment()
@@ -222,18 +226,21 @@ class SimulatedDisk:
         raise AssertionError(f"{names} are to be kept: nothing here repairs a log")
 
     def rename(self, old, new):
-        self._begin()
+        self._begin("rename")
         self._change(NameChange(new, self._inode(old), old))
         self._moment()
 
     def remove(self, name):
-        self._begin()
+        self._begin("remove")
         self._inode(name)
         self._change(NameChange(name, None))
         self._moment()
 
     def sync_names(self):
-        self._begin()
+        several = len(self.changes) > 1 and all(change.inode is None for change in self.changes)
+        self._begin("sync_names")
+        if several and self.risks_removals and self.rng.random() < 0.5:
+            raise PowerCut
         if self.sync_error is not None:
             self.sync_error -= 1
             if self.sync_error < 0:
@@ -270,10 +277,11 @@ class SimulatedDisk:
 
     def killed(self):
         """The process is gone, and with it its lock; the page cache stays."""
-        self._locked = self.failed = False
+        self._locked = self.failed = self.is_full = False
         for inode in self.names_now.values():
             inode.owned = 0
         self.fuse = self.write_error = self.sync_error = None
+        self.fuse_in = ""
 
     def cut(self):
         """The power has gone, and come back."""

@@ -107,9 +107,13 @@ class SteppedLog(FileLog):
         self._call(partial(done, [self._read(block) for block in blocks]))
 
     def close(self):
-        while self.jobs:
+        while self.jobs and not self.broken:
             self.write_step(0)
-        self._writer.close()
+        try:
+            if not self.broken:
+                self._writer.close()
+        except OSError:
+            self.broken = True
         self._store.unlock()
 
 

@@ -8,6 +8,8 @@ and by a plain list of messages (so that `evolve` itself is not believed).
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from durable import durable_state
 from simulation.promises import expect, messages_of, offsets
 from wherry_broker.core import records
@@ -16,6 +18,16 @@ from wherry_broker.core.shard import Shard
 from wherry_broker.log.journal import read_block
 
 FIELDS = ("number", "next offset", "options", "dedupe", "dead", "removed", "messages")
+
+
+class Alive(NamedTuple):
+    """A message that the log holds."""
+
+    message: bytes
+    expires_at_ms: int
+    ready_at_ms: int
+    attempt: int = 0
+    dead: bool = False
 
 
 class Note:
@@ -46,7 +58,7 @@ class Restarts:
     Attributes:
         notes: the commits of this life, in order.
         lost: those of the last life that are not there any more.
-        alive: what the log holds of each logged queue, as {offset: (message, expires at)}.
+        alive: what the log holds of each logged queue, as {offset: Alive}.
     """
 
     def __init__(self, disk, clock):
@@ -163,12 +175,22 @@ class Restarts:
                 _apply(alive, names, record)
         for name, messages in alive.items():
             here = found[name][-1] if name in found else {}
-            for offset, (message, expires_at) in messages.items():
-                late = offset not in here and 0 < expires_at <= now
-                expect(late or here.get(offset, ("",))[-1] == message, "what was confirmed is there", name, offset)
+            for offset, each in messages.items():
+                if offset in here or not 0 < each.expires_at_ms <= now:
+                    expect(offset in here, "what was confirmed is there", name, offset, each)
+                    self._check_message(name, offset, here[offset], each, now)
             extra = here.keys() - messages.keys()
             expect(not extra, "what is gone never returns", name, sorted(extra))
         self._alive_next, self._names_next = alive, names
+
+    def _check_message(self, name, offset, row, each, now):
+        state, attempt, *_, message = row
+        expect(message == each.message, "nothing is damaged", name, offset, message, each)
+        expect(attempt == each.attempt, "attempts only grow", name, offset, attempt, each)
+        expect((state == "dead") == each.dead, "the dead stay dead", name, offset, state, each)
+        if now >= self._latest_ms and not each.dead:
+            late = each.ready_at_ms > now
+            expect((state == "delayed") == late, "a delay outlasts a restart", name, offset, state, each, now)
 
 
 def _apply(alive, names, record):
@@ -177,15 +199,21 @@ def _apply(alive, names, record):
     if kind is records.Declared:
         names[record.queue] = record.name
         alive[record.name] = {}
-    elif kind is records.Deleted:
+        return
+    messages = alive[names[record.queue]]
+    if kind is records.Deleted:
         del alive[names[record.queue]]
     elif kind is records.Published:
-        messages = messages_of(record.block.lengths, record.block.data)
-        for offset, message in enumerate(messages, record.first):
-            alive[names[record.queue]][offset] = (message, record.envelope.expires_at_ms)
+        for offset, message in enumerate(messages_of(record.block.lengths, record.block.data), record.first):
+            messages[offset] = Alive(message, record.envelope.expires_at_ms, record.ready_at_ms)
     elif kind is records.Removed:
         for offset in offsets(record.ranges):
-            del alive[names[record.queue]][offset]
+            del messages[offset]
+    elif kind in {records.Returned, records.Died}:
+        for offset in offsets(record.ranges):
+            old, dead = messages[offset], kind is records.Died
+            ready_at_ms = 0 if dead else record.ready_at_ms
+            messages[offset] = old._replace(attempt=old.attempt + 1, dead=dead, ready_at_ms=ready_at_ms)
 
 
 def without_delays(state):

@@ -29,6 +29,8 @@ class Settings:
     uncommitted_bytes_max: int
     big_messages: bool
     settle_share: float
+    oddity_share: float
+    risks_removals: bool
     weights: dict = field(default_factory=dict)
     queues: dict = field(default_factory=dict)
 
@@ -54,6 +56,8 @@ def draw_settings(rng):
         uncommitted_bytes_max=choice([100, 1000, 100_000]),
         big_messages=choice([False, False, True]),
         settle_share=choice([0.3, 0.6, 0.9]),
+        oddity_share=choice([0.05, 0.05, 0.3]),
+        risks_removals=choice([False, True]),
     )
     settings.weights = {
         "client": choice([8, 15, 30]),
@@ -66,7 +70,7 @@ def draw_settings(rng):
         "power": choice([0.0, 0.05, 0.2]),
         "kill": choice([0.0, 0.05, 0.1]),
         "stop": choice([0.0, 0.03]),
-        "sync error": choice([0.0, 0.0, 0.03]),
+        "sync error": choice([0.0, 0.03, 0.1]),
         "write error": choice([0.0, 0.0, 0.03]),
     }
     for number in range(choice([1, 2, 3, 4])):

@@ -25,6 +25,9 @@ START_MS = 1_700_000_000_000
 HOUR_MS = 3_600_000
 CHECK_EVERY = 64
 DRAIN_ROUNDS_MAX = 20_000
+MORE_BYTES = 40_000
+CALLS = ("sync", "create", "rename", "remove", "sync_names")
+"""Calls of the disk at which the power goes by choice; most go at any."""
 
 
 class World:
@@ -43,6 +46,7 @@ class World:
         self.settings = settings or draw_settings(self.rng)
         self.clock = VirtualClock(START_MS)
         self.disk = SimulatedDisk(self.rng, self.settings.capacity)
+        self.disk.risks_removals = self.settings.risks_removals
         self.audit = Audit(self.disk, self.clock, self.settings.queues)
         self.clients = [
             Client(number, self.rng, self.audit, self.settings, self.clock) for number in range(self.settings.clients)
@@ -118,6 +122,14 @@ class World:
                 self.audit.restarts.ends(power=True)
                 self.disk.cut()
                 continue
+            except OSError:
+                # A full disk, on which a start needs a little: somebody makes room, and starts it again.
+                expect(self.disk.is_full, "a broker starts on a disk that works")
+                self.happened["disk too full to start"] += 1
+                self.disk.capacity += MORE_BYTES
+                self.audit.restarts.ends(power=False)
+                self.disk.killed()
+                continue
             self.disk.fuse = None
             self.happened["start"] += 1
             return
@@ -134,8 +146,11 @@ class World:
 
     def _power(self):
         """The power goes, now or in a moment, whenever the disk is next asked for something."""
-        if self.rng.random() < 0.5:
-            self.disk.fuse = self._below(6)
+        chance = self.rng.random()
+        if chance < 0.3:
+            self.disk.fuse, self.disk.fuse_in = self._below(6), ""
+        elif chance < 0.6:
+            self.disk.fuse, self.disk.fuse_in = self._below(5), CALLS[self._below(len(CALLS))]
         else:
             self._power_is_gone()
 
@@ -250,6 +265,7 @@ class World:
         self._calm = True
         disk = self.disk
         disk.fuse = disk.write_error = disk.sync_error = None
+        disk.risks_removals = False
         for _ in range(DRAIN_ROUNDS_MAX):
             if self._settle_down():
                 break
@@ -289,16 +305,17 @@ class World:
 
     def _work_all(self):
         """Does all that the broker has to do; whether there was anything."""
-        loop, log, moved = self.life.loop, self.life.log, False
+        loop, log, rounds = self.life.loop, self.life.log, 0
         while loop.ready or log.jobs or log.reads:
-            moved = True
+            rounds += 1
+            expect(rounds < DRAIN_ROUNDS_MAX, "a broker that nobody asks for anything comes to rest")
             if loop.ready:
                 loop.run_one()
             if log.jobs:
                 log.write_step(self.clock.steady_ms)
             if log.reads:
                 log.read_step()
-        return moved
+        return rounds > 0
 
     def _restart_clean(self):
         for client in self.clients:

@@ -1,0 +1,24 @@
+"""Each planted bug is found, or the simulation proves nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from simulation.mutants import MUTANTS
+from simulation.run import Failed, run_seed
+
+SEEDS_MAX = 100
+STEPS = 2_000
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_planted_bug_is_found(name, monkeypatch):
+    MUTANTS[name](monkeypatch)
+    for seed in range(SEEDS_MAX):
+        try:
+            run_seed(seed, STEPS)
+        except Failed as failure:
+            told = str(failure).partition("\n")[0]
+            print(f"\n{name}: {told:.180}")  # noqa: T201 (which seed found it is for people to read)
+            return
+    pytest.fail(f"{SEEDS_MAX} seeds did not find it")
