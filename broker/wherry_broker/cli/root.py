@@ -139,7 +139,8 @@ def anywhere(command: click.Command) -> click.Command:
     params=list[click.Parameter](_global_options()),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="--url, --token-file and --json may stand behind the command as well. "
-    "Exit codes: 0 done, 1 refused by the broker, 2 wrong usage, 3 could not connect, 4 timed out.",
+    "Exit codes: 0 done, 1 refused by the broker, 2 wrong usage, 3 could not connect, 4 timed out, "
+    "74 input or output failed.",
 )
 @click.option("--version", is_flag=True, is_eager=True, help="Show the version.", expose_value=False, callback=_version)
 @click.pass_context
