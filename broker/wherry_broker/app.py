@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from wherry_broker.config import Config, Settings
+    from wherry_broker.log.recovery import Torn
+    from wherry_broker.log.repair import Repaired
 
 EXIT_LOG_FAILED = 74
 """The exit code of a broker whose log cannot be written; sysexits.h calls it EX_IOERR."""
@@ -60,9 +62,12 @@ class Broker:
         config: what was set.
         log: where events are told.
         loop: the event loop.
+        repair: whether to repair a damaged log before it is read.
     """
 
-    def __init__(self, config: Config, log: FilteringBoundLogger, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, config: Config, log: FilteringBoundLogger, loop: asyncio.AbstractEventLoop, *, repair: bool = False
+    ) -> None:
         settings = config.settings
         limits = limits_of(settings)
         clock = Clock()
@@ -78,6 +83,8 @@ class Broker:
             memory_bytes_max=settings.memory_bytes_max,
         )
         with _telling_the_directory(settings.data):
+            if repair and isinstance(self._records, FileLog):
+                _tell_repaired(log, self._records.repair())
             self._restore(clock)
         self._pump = Pump(self._shard, self._records, clock, loop, limits.uncommitted_bytes_max)
         auth = TokenAuth(settings.token)
@@ -89,7 +96,7 @@ class Broker:
         count = restore(self._shard, records, clock)
         if isinstance(records, FileLog):
             if records.torn is not None:
-                self._log.warning(events.LOG_TORN, **records.torn._asdict())
+                _tell_torn(self._log, records.torn, records.torn.aside)
             took_s = round(time.monotonic() - started, 3)
             self._log.info(events.LOG_READ, records=count, size_bytes=records.size_bytes, took_s=took_s)
 
@@ -124,12 +131,30 @@ class Broker:
             self._log.info(events.LOG_CLOSED, size_bytes=records.size_bytes, written_bytes=records.written_bytes)
 
 
-def run(config: Config, ready: Callable[[str], None]) -> int:
+def _tell_torn(log: FilteringBoundLogger, torn: Torn, kept: str) -> None:
+    log.warning(
+        events.LOG_TORN, file=torn.name, offset=torn.offset, size_bytes=torn.size, reason=torn.reason, kept=kept
+    )
+
+
+def _tell_repaired(log: FilteringBoundLogger, told: Repaired) -> None:
+    if told.torn is not None:
+        _tell_torn(log, told.torn, told.aside)
+    for damage in told.damages:
+        log.warning(events.LOG_DAMAGED, file=damage.name, offset=damage.offset, reason=damage.reason)
+    for queue, ranges in told.lost.items():
+        log.warning(events.LOG_LOST, queue=queue, ranges=ranges)
+    if told.damages:
+        log.warning(events.LOG_REPAIRED, messages=told.kept, entries_lost=told.entries, kept=told.aside)
+
+
+def run(config: Config, ready: Callable[[str], None], *, repair: bool = False) -> int:
     """Runs a broker until it is told to stop.
 
     Args:
         config: the settings.
         ready: called with the address once the broker listens on it.
+        repair: whether to repair a damaged log before it is read.
 
     Returns:
         The exit code.
@@ -147,19 +172,21 @@ def run(config: Config, ready: Callable[[str], None]) -> int:
     _raise_open_files()
     _settle_memory()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(config, log, ready))
+        runner.run(_serve(config, log, ready, repair=repair))
     log.info(events.STOPPED)
     return 0
 
 
-async def _serve(config: Config, log: FilteringBoundLogger, ready: Callable[[str], None]) -> None:
+async def _serve(
+    config: Config, log: FilteringBoundLogger, ready: Callable[[str], None], *, repair: bool = False
+) -> None:
     settings = config.settings
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(partial(_on_error, log))
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, number, stopping, log)
-    broker = Broker(config, log, loop)
+    broker = Broker(config, log, loop, repair=repair)
     address = await broker.start()
     log.info(
         events.STARTED,

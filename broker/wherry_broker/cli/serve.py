@@ -44,9 +44,10 @@ def _sentence(name: str) -> str:
 @click.command("serve", short_help="Run the broker.")
 @click.option("--config", "config", metavar="FILE", help="A TOML file with settings. [WHERRY_CONFIG]")
 @click.option("--durability", metavar="LEVEL", help="What a confirm means, unless a queue says otherwise.")
+@click.option("--repair", is_flag=True, help="Repair a damaged log first, as `wherry log repair` does.")
 @setting_flags
 @click.pass_context
-def command(ctx: click.Context, /, durability: str | None, **flags: Any) -> int:
+def command(ctx: click.Context, /, durability: str | None, *, repair: bool, **flags: Any) -> int:
     """Run the broker.
 
     When it is ready, it prints one line on standard output: `wherry ready on HOST:PORT`. It logs to standard error.
@@ -63,7 +64,9 @@ def command(ctx: click.Context, /, durability: str | None, **flags: Any) -> int:
     flags["token_file"] = flags["token_file"] or given.token_file or None
     try:
         resolved = config.resolve({**flags, "queue.durability": durability}, os.environ)
-        return app.run(resolved, _say_ready)
+        if repair and not resolved.settings.data:
+            fail("--repair is for a log on the disk: --data DIR names it")
+        return app.run(resolved, _say_ready, repair=repair)
     except config.ConfigError as error:
         fail(str(error))
     except (CorruptLog, LogLocked, LogUnusable) as error:

@@ -14,7 +14,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from wherry_broker.log import recovery
+from wherry_broker.log import recovery, repair
 from wherry_broker.log.journal import Journal, read_block, segment_name
 from wherry_broker.log.recovery import Torn
 from wherry_broker.log.writer import Writer
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wherry_broker.core.records import Preamble, Record
     from wherry_broker.log.codec import SegmentHead
     from wherry_broker.log.interface import Committed, Fetched
+    from wherry_broker.log.repair import Repaired
     from wherry_broker.log.store import Store
 
 SEGMENT_BYTES = 33_554_432
@@ -115,6 +116,14 @@ class FileLog:
         return max(self._segment_bytes, 2 * opening_bytes)
 
     # Before the start.
+
+    def repair(self) -> Repaired:
+        """Makes a log that is whole of what can be read; one that is whole stays as it is, but for a torn tail.
+
+        Raises:
+            CorruptLog: it is of another version, or it cannot be told which of its files are of one log.
+        """
+        return repair.repair(self._store)
 
     def replay(self, keeps_blocks: Callable[[], bool]) -> Iterator[tuple[Record, int]]:
         """All records that matter, in order, each with its segment.

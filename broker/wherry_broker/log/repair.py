@@ -98,7 +98,8 @@ def _rewrite(store: Store, draw: Callable[[], int]) -> Repaired:
                 newest = entry.prefix.number
                 for position, record in enumerate(entry.records):
                     rebuild.take(record, entry.segment, spoiled=position in spoiled)
-    rebuild.skip_offsets(OFFSETS_SKIPPED)
+    if any(damage.entries != 0 for damage in damages):
+        rebuild.skip_offsets(OFFSETS_SKIPPED)
     names = [segment_name(part.number) for part in salvage.parts]
     aside = store.keep(names)
     _write(store, salvage, rebuild.state, newest, draw)

@@ -195,18 +195,35 @@ class DiskStore:
             OSError: the directory cannot be written.
         """
         self._lock = os.open(self.path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.pread(self._lock, LOCK_BYTES, 0).decode("ascii", "replace").strip()
-            os.close(self._lock)
-            raise LogLocked(f"{self.path} is in use by process {owner or 'unknown'}") from error
+        self._take(fcntl.LOCK_EX)
         # Always as long, so that a full disk, which has no block for it, has the one of the last time.
         os.pwrite(self._lock, f"{os.getpid():<{LOCK_BYTES - 1}}\n".encode(), 0)
 
+    def lock_to_read(self) -> None:
+        """Makes sure that no process changes anything in this directory meanwhile; writes nothing itself.
+
+        Raises:
+            LogLocked: one may do so.
+        """
+        try:
+            self._lock = os.open(self.path / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # no broker was ever here, or this is a backup
+        self._take(fcntl.LOCK_SH)
+
     def unlock(self) -> None:
         """Lets another process work on this directory."""
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _take(self, how: int) -> None:
+        try:
+            fcntl.flock(self._lock, how | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.pread(self._lock, LOCK_BYTES, 0).decode("ascii", "replace").strip()
+            self.unlock()
+            raise LogLocked(f"{self.path} is in use by process {owner or 'unknown'}") from error
 
     def names(self) -> list[str]:
         """The names of all files."""
