@@ -25,6 +25,7 @@ from wherry_broker.core import decide, options, records, view
 from wherry_broker.core.batch import STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.shard import Shard
+from wherry_broker.server import backups
 from wherry_broker.server.limits import Limits
 
 ROOT = Path(__file__).parents[2]
@@ -333,6 +334,8 @@ LIMITS = {
     "spans of a peek": view.PEEK_SPANS_MAX,
     "characters of the keys of a peek": view.PEEK_KEY_CHARACTERS_MAX,
     "bytes of a peek": view.PEEK_BYTES_MAX,
+    "bytes of a piece": backups.PIECE_BYTES_MAX,
+    "pieces without an answer": backups.PIECES_MAX,
     "retry_after_ms, lowest": decide.RETRY_AFTER_FLOOR_MS,
     "retry_after_ms, highest": decide.RETRY_AFTER_CEILING_MS,
     "retry_after_ms, unknown rate": decide.RETRY_AFTER_UNKNOWN_MS,

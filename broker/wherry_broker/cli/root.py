@@ -87,6 +87,7 @@ class Root(LazyGroup):
         "publish": "Put messages into a queue.",
         "consume": "Take messages out of a queue.",
         "queue": "List, declare, look at, purge, pause or delete queues.",
+        "backup": "Copy the log of a broker that runs.",
         "log": "Check, print or repair the log of a broker that does not run.",
     }
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wherry_broker.core.ledger import Commit, Places
     from wherry_broker.core.records import Preamble, Record
     from wherry_broker.log.codec import SegmentHead
-    from wherry_broker.log.interface import Committed, Fetched
+    from wherry_broker.log.interface import Committed, Fetched, Pieced, Pinned
     from wherry_broker.log.repair import Repaired
     from wherry_broker.log.store import Store
 
@@ -77,8 +77,8 @@ class FileLog:
         self._sizes: dict[int, int] = {}
         self._journal: Journal | None = None
         self._writer: Writer | None = None
-        self._commits: queue.SimpleQueue[tuple[Commit, Committed] | None] = queue.SimpleQueue()
-        self._fetches: queue.SimpleQueue[tuple[Sequence[Block], Fetched] | None] = queue.SimpleQueue()
+        self._writes: queue.SimpleQueue[Callable[[Writer], None] | None] = queue.SimpleQueue()
+        self._reads: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._run, args=(self._write_all,), name="wherry-log-writer", daemon=True),
             threading.Thread(target=self._run, args=(self._read_all,), name="wherry-log-reader", daemon=True),
@@ -179,11 +179,23 @@ class FileLog:
 
     def commit(self, commit: Commit, done: Committed) -> None:
         """Makes a commit durable, and calls `done` once it is."""
-        self._commits.put((commit, done))
+        self._writes.put(partial(self._commit, commit, done))
 
     def fetch(self, blocks: Sequence[Block], done: Fetched) -> None:
         """Reads the bytes of blocks back, and calls `done` with them."""
-        self._fetches.put((blocks, done))
+        self._reads.put(partial(self._fetch, blocks, done))
+
+    def pin(self, done: Pinned) -> None:
+        """Syncs, keeps the segments of now from being removed, and calls `done` with them and their lengths."""
+        self._writes.put(partial(self._pin, done))
+
+    def unpin(self) -> None:
+        """Lets segments be removed again."""
+        self._writes.put(Writer.unpin)
+
+    def read(self, segment: int, offset: int, size: int, done: Pieced) -> None:
+        """Reads bytes of a pinned segment, and calls `done` with them."""
+        self._reads.put(partial(self._read_piece, segment, offset, size, done))
 
     def room_bytes(self) -> int | None:
         """How many bytes it can take before its reserve is touched.
@@ -202,8 +214,8 @@ class FileLog:
 
     def close(self) -> None:
         """Makes everything durable and ends the threads."""
-        for jobs in (self._commits, self._fetches):
-            jobs.put(None)
+        self._writes.put(None)
+        self._reads.put(None)
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
@@ -228,7 +240,7 @@ class FileLog:
             if writer.is_short:
                 wait_s = SPACE_S if wait_s is None else min(wait_s, SPACE_S)
             try:
-                job = self._commits.get(timeout=wait_s)
+                job = self._writes.get(timeout=wait_s)
             except queue.Empty:
                 if writer.is_short:
                     writer.take_space()
@@ -236,17 +248,27 @@ class FileLog:
             if job is None:
                 writer.close()
                 return
-            commit, done = job
-            for _ in writer.steps(commit, partial(self._answer, done), time.monotonic()):
-                pass
+            job(writer)
+
+    def _commit(self, commit: Commit, done: Committed, writer: Writer) -> None:
+        for _ in writer.steps(commit, partial(self._answer, done), time.monotonic()):
+            pass
+
+    def _pin(self, done: Pinned, writer: Writer) -> None:
+        self._call(partial(done, writer.pin()))
 
     def _answer(self, done: Committed, places: Places) -> None:
         self._call(partial(done, places))
 
     def _read_all(self) -> None:
-        while (job := self._fetches.get()) is not None:
-            blocks, done = job
-            self._call(partial(done, [self._read(block) for block in blocks]))
+        while (job := self._reads.get()) is not None:
+            job()
+
+    def _fetch(self, blocks: Sequence[Block], done: Fetched) -> None:
+        self._call(partial(done, [self._read(block) for block in blocks]))
+
+    def _read_piece(self, segment: int, offset: int, size: int, done: Pieced) -> None:
+        self._call(partial(done, self._store.read(segment_name(segment), offset, size)))
 
     def _read(self, block: Block) -> bytes | None:
         assert block.place is not None

@@ -18,6 +18,12 @@ Fetched = Callable[[Sequence[bytes | None]], None]
 """What is called with the bytes of blocks, in the order in which they were asked for; None for one that has moved."""
 
 
+Pinned = Callable[[Sequence[tuple[int, int]]], None]
+"""What is called with the segments of a snapshot, and how long each is in it, in bytes."""
+Pieced = Callable[[bytes], None]
+"""What is called with bytes of a segment."""
+
+
 class Log(Protocol):
     """A log of records.
 
@@ -71,6 +77,18 @@ class Log(Protocol):
 
     def fetch(self, blocks: Sequence[Block], done: Fetched) -> None:
         """Reads the bytes of blocks back, and calls `done` in the caller's thread with them."""
+
+    def pin(self, done: Pinned) -> None:
+        """Makes all that was committed durable, and calls `done` in the caller's thread with the segments that hold it.
+
+        They can be read, as long as they are then, until `unpin`. Not for a log without segments.
+        """
+
+    def unpin(self) -> None:
+        """Ends what `pin` began."""
+
+    def read(self, segment: int, offset: int, size: int, done: Pieced) -> None:
+        """Reads `size` bytes of a pinned segment from `offset` on; calls `done` in the caller's thread with them."""
 
     def room_bytes(self) -> int | None:
         """How many bytes it can take, settles included, before its reserve is touched; None when it sets no limit."""

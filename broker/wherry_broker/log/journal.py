@@ -100,6 +100,8 @@ class Journal:
         self.oldest = oldest
         self.opening_bytes = 0
         self.written_bytes = 0
+        self._pins = 0
+        self._forgotten: list[int] = []
 
     @property
     def size(self) -> int:
@@ -195,8 +197,24 @@ class Journal:
         # First it is on the disk that they do not matter, then they go: those that a power cut brings back are known.
         self.append(())
         self.sync()
-        for segment in range(old, oldest):
+        self._forgotten += range(old, oldest)
+        self._sweep()
+
+    def pin(self) -> None:
+        """Keeps the files of segments that are forgotten from now on, until `unpin`."""
+        self._pins += 1
+
+    def unpin(self) -> None:
+        """Lets go of what `pin` has kept."""
+        self._pins -= 1
+        self._sweep()
+
+    def _sweep(self) -> None:
+        if self._pins or not self._forgotten:
+            return
+        for segment in self._forgotten:
             self._store.remove(segment_name(segment))
+        self._forgotten = []
         self._store.sync_names()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from wherry_broker.core.block import Block
     from wherry_broker.core.ledger import Commit
     from wherry_broker.core.records import Preamble, Record
-    from wherry_broker.log.interface import Committed, Fetched
+    from wherry_broker.log.interface import Committed, Fetched, Pieced, Pinned
 
 
 class MemoryLog:
@@ -38,6 +38,18 @@ class MemoryLog:
     def fetch(self, blocks: Sequence[Block], done: Fetched) -> None:  # noqa: ARG002
         """Never called: no block has a place here."""
         raise AssertionError(f"{len(blocks)} blocks are asked for of a log that keeps none")
+
+    def pin(self, done: Pinned) -> None:  # noqa: ARG002
+        """Never called: there are no segments here."""
+        raise AssertionError("a log without segments cannot be pinned")
+
+    def unpin(self) -> None:
+        """Never called: nothing is pinned."""
+        raise AssertionError("a log without segments cannot be pinned")
+
+    def read(self, segment: int, offset: int, size: int, done: Pieced) -> None:  # noqa: ARG002
+        """Never called: there are no segments here."""
+        raise AssertionError(f"segment {segment} is asked for of a log that has none")
 
     def room_bytes(self) -> int | None:
         """No limit."""

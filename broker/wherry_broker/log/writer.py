@@ -97,6 +97,21 @@ class Writer:
         self._journal.sync()
         self._unsynced_since = None
 
+    def pin(self) -> list[tuple[int, int]]:
+        """Syncs all that was written, and keeps the files of all segments until `unpin`.
+
+        Returns:
+            The segments that matter, and how long each is now, in bytes.
+        """
+        self.sync()
+        journal = self._journal
+        journal.pin()
+        return [*sorted(self._sizes.items()), (journal.segment, journal.size)]
+
+    def unpin(self) -> None:
+        """Lets the files of segments go that were forgotten meanwhile."""
+        self._journal.unpin()
+
     def close(self) -> None:
         """Syncs and ends the journal."""
         self._journal.close()

@@ -91,6 +91,8 @@ class Connection(asyncio.BufferedProtocol):
             self._welcomed()
         if given and self._number:
             self._pump.submit(self._number, given)
+        if session.asked and self._number:
+            self._pump.back_up(self._number, session.take_asked())
         if session.reader.reserved_bytes != self._reserved:
             self._count_unfinished(session.reader.reserved_bytes)
         self._flush()

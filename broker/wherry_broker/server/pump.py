@@ -11,16 +11,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from wherry.model import commands
+from wherry_broker.server.backups import Backups
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
+    from wherry.model import replies
     from wherry_broker.core.batch import Batch
     from wherry_broker.core.effects import Say
     from wherry_broker.core.ledger import Commit, Places
     from wherry_broker.core.shard import Shard
     from wherry_broker.log.interface import Log
+    from wherry_broker.server.backups import Request as BackupRequest
     from wherry_broker.server.clock import Clock
 
 
@@ -87,6 +90,7 @@ class Pump:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
         self._drained: Callable[[], None] | None = None
+        self._backups = Backups(log, self._say)
         shard.state.homes.reserve_bytes = log.reserve_bytes
         self._measure_room()
 
@@ -102,6 +106,7 @@ class Pump:
         waiting = self._waiting.pop(number, None)
         if waiting:
             self._take(number, waiting)
+        self._backups.end(number)
         del self._clients[number]
         self.shard.detach(number, self._clock.now_ms())
         self.wake()
@@ -146,6 +151,16 @@ class Pump:
         else:
             self._clients[number].hold_reading(hold=self._holding)
         return True
+
+    def back_up(self, number: int, asked: Iterable[BackupRequest]) -> None:
+        """Takes what a client asks of the log itself."""
+        for request in asked:
+            self._backups.take(number, request)
+
+    def _say(self, number: int, reply: replies.Reply) -> None:
+        client = self._clients.get(number)
+        if client is not None:
+            client.say([reply])
 
     def make_room(self, number: int) -> None:
         """A client can take more."""

@@ -29,7 +29,8 @@ JOIN_BYTES_MAX = 65_536
 """A block up to this long is joined to its frame's head: copying it is cheaper than one more buffer to write."""
 CONFIRMS_MAX = 1_024
 
-_REQUESTS = frozenset(get_args(commands.Request)) | {commands.Credit}
+_LOG_REQUESTS = frozenset({commands.Backup, commands.ReadBackup})
+_REQUESTS = frozenset(get_args(commands.Request)) - _LOG_REQUESTS | {commands.Credit}
 
 OPENING, OPEN, CLOSING = "opening", "open", "closing"
 
@@ -48,6 +49,7 @@ class Session:
         reader: cuts received bytes into frames.
         phase: opening until HELLO has been accepted, then open, at last closing.
         name: what the client calls itself.
+        asked: what the client has asked of the log, which is not for the core.
         reason: why the session is closing, for the log; the code of the GOODBYE and its text.
         heartbeat_ms: the interval agreed on; 0 for none.
     """
@@ -65,6 +67,7 @@ class Session:
         self._accepts = accepts
         self._limits = limits
         self._out: list[bytes] = []
+        self.asked: list[commands.Backup | commands.ReadBackup] = []
 
     # What comes in.
 
@@ -144,7 +147,9 @@ class Session:
     def _answer(self, message: Any) -> None:
         """Answers what does not concern the core."""
         kind = type(message)
-        if kind is commands.Ping:
+        if kind in _LOG_REQUESTS:
+            self.asked.append(message)
+        elif kind is commands.Ping:
             self._send(replies.Pong(message.nonce))
         elif kind is commands.Goodbye:
             self.end(message.code, message.text)
@@ -174,6 +179,11 @@ class Session:
             run.append(say)
         if run:
             self._flush_run(run)
+
+    def take_asked(self) -> list[commands.Backup | commands.ReadBackup]:
+        """What the client has asked of the log since the last call."""
+        asked, self.asked = self.asked, []
+        return asked
 
     def data_to_send(self) -> list[bytes]:
         """The bytes to write now, in order."""

@@ -13,7 +13,7 @@ from wherry.aio.link import Link
 from wherry.aio.queue import Queue
 from wherry.conversation import Conversation
 from wherry.model import commands, names
-from wherry.model.options import QueueCounts, wire_options
+from wherry.model.options import QueueCounts, Snapshot, wire_options
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -78,6 +78,37 @@ class Broker:
         # A request that goes all the way through the core, and that any broker can answer.
         await self._link.request(partial(commands.ListQueues, prefix="-"))
         return time.perf_counter() - started
+
+    async def take_snapshot(self) -> Snapshot:
+        """Has the broker's log stand still for a backup, which `read_snapshot` reads; the broker goes on meanwhile.
+
+        Everything that was confirmed before is in it. It lasts until this connection is closed, or the next one is
+        taken on it.
+
+        Raises:
+            Invalid: the broker keeps no log.
+            Unavailable: another connection takes a backup.
+        """
+        reply = await self._link.request(commands.Backup)
+        return Snapshot(reply.first, reply.last, reply.total)
+
+    async def read_snapshot(self, segment: int, offset: int, size: int) -> tuple[bytes, int]:
+        """Some bytes of one segment of the snapshot.
+
+        Args:
+            segment: its number.
+            offset: where to begin, in bytes.
+            size: how many bytes at most; the broker may send fewer.
+
+        Returns:
+            The bytes, and how long the segment is in all.
+
+        Raises:
+            NotFound: no snapshot was taken on this connection, or it has no such segment.
+            Unavailable: too many of these are under way.
+        """
+        reply = await self._link.request(partial(commands.ReadBackup, segment=segment, offset=offset, size=size))
+        return reply.block, reply.size
 
     async def close(self) -> None:
         """Hands back what was delivered and not taken, waits for what is under way, and closes the connection."""

@@ -413,6 +413,8 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[Event]]] = {
     replies.QueueInfo: Conversation._answered,  # noqa: SLF001
     replies.Queues: Conversation._answered,  # noqa: SLF001
     replies.Peeked: Conversation._answered,  # noqa: SLF001
+    replies.Snapshot: Conversation._answered,  # noqa: SLF001
+    replies.Piece: Conversation._answered,  # noqa: SLF001
     replies.Error: Conversation._refused,  # noqa: SLF001
     replies.Deliver: Conversation._delivered,  # noqa: SLF001
     replies.Stopped: Conversation._stopped,  # noqa: SLF001

@@ -179,6 +179,36 @@ class Peek(NamedTuple):
     limit: U16 = 10
 
 
-Request = Publish | Settle | Consume | Stop | Declare | Alter | Info | ListQueues | Purge | Delete | Pause | Peek
+class Backup(NamedTuple):
+    """Asks for a snapshot of the log; it lasts as long as the connection, or until the next one."""
+
+    request: U32
+
+
+class ReadBackup(NamedTuple):
+    """Asks for bytes of one segment of the snapshot."""
+
+    request: U32
+    segment: U64
+    offset: U64 = 0
+    size: U32 = 0
+
+
+Request = (
+    Publish
+    | Settle
+    | Consume
+    | Stop
+    | Declare
+    | Alter
+    | Info
+    | ListQueues
+    | Purge
+    | Delete
+    | Pause
+    | Peek
+    | Backup
+    | ReadBackup
+)
 """Commands that have a reply."""
 Command = Hello | Ping | Goodbye | Credit | Request

@@ -122,3 +122,11 @@ class QueueCounts(NamedTuple):
     dead: int
     bytes: int
     consumers: int
+
+
+class Snapshot(NamedTuple):
+    """What a backup has to read: the segments `first` to `last`, which have `total` bytes together."""
+
+    first: int
+    last: int
+    total: int

@@ -86,6 +86,23 @@ class Peeked(NamedTuple):
     block: bytes = b""
 
 
+class Snapshot(NamedTuple):
+    """Answers BACKUP: which segments the snapshot has, and their bytes together."""
+
+    request: U32
+    first: U64
+    last: U64
+    total: U64
+
+
+class Piece(NamedTuple):
+    """Answers READBACKUP: how long the segment is in the snapshot, and the bytes that were asked for."""
+
+    request: U32
+    size: U64
+    block: bytes = b""
+
+
 class Deliver(NamedTuple):
     """Leases messages to a consumer."""
 
@@ -119,7 +136,7 @@ class Error(NamedTuple):
     durability: Name = ""
 
 
-Reply = Done | QueueInfo | Queues | Peeked | Error
+Reply = Done | QueueInfo | Queues | Peeked | Snapshot | Piece | Error
 """Answers to one request; Confirm and Settled answer many at once."""
 Push = Deliver | Stopped
 Spoken = Welcome | Pong | Confirm | Settled | Reply | Push

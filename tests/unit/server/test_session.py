@@ -47,12 +47,15 @@ ONLY_BROKERS_SAY = [
     replies.QueueInfo(1, {}),
     replies.Queues(1, ()),
     replies.Peeked(1, ()),
+    replies.Snapshot(1, 1, 1, 0),
+    replies.Piece(1, 0),
     replies.Deliver(1, 1000, (), pack_sizes([0])),
     replies.Stopped(1),
     replies.Error(1, "busy"),
 ]
 HARMLESS = [commands.Ping(3), replies.Pong(3)]
-EVERY_MESSAGE = [HELLO, commands.Goodbye(), *HARMLESS, *TO_THE_CORE, *ONLY_BROKERS_SAY]
+TO_THE_LOG = [commands.Backup(1), commands.ReadBackup(2, 1)]
+EVERY_MESSAGE = [HELLO, commands.Goodbye(), *HARMLESS, *TO_THE_CORE, *TO_THE_LOG, *ONLY_BROKERS_SAY]
 
 
 def name_of(message) -> str:
