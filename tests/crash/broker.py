@@ -74,12 +74,12 @@ class Broker(CommandLine):
             raise AssertionError(f"the broker does not start: {ready!r}, exit code {code}: {self.said()}")
 
     def wait_recovering(self) -> None:
-        """Returns when it has opened its data directory, and is about to read its log; or has ended, or serves."""
-        pid = f"{self.process.pid}\n"
+        """Returns when it has opened its data directory, and is about to read its log."""
+        pid = str(self.process.pid)
         lock = self.data / "lock"
         deadline = time.monotonic() + DEADLINE_S
         while self.process.poll() is None and time.monotonic() < deadline:
-            if lock.exists() and lock.read_text("ascii") == pid:
+            if lock.exists() and lock.read_text("ascii").split() == [pid]:
                 return
             time.sleep(POLL_S)
         raise AssertionError(f"the broker does not come to its log: {self.said()}")

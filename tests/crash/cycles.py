@@ -82,7 +82,10 @@ class Round:
         for process in self._clients.values():
             process.kill()
             process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
         self.broker.end()
+        self._record.close()
 
     def start(self) -> None:
         """Starts the broker, and waits until it serves."""
