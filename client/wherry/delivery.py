@@ -7,7 +7,7 @@ its own bytes; headers are unpacked when they are first looked at.
 from __future__ import annotations
 
 import json
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.model.names import message_id
@@ -162,15 +162,18 @@ def bodies(lengths: bytes, block: bytes) -> Iterator[tuple[bytes, bytes]]:
     One that does not begin with headers is all body: whoever published it may say what it likes, and harms only who
     asks for its headers (a ValueError), not the messages beside it.
     """
-    start = 0
-    for stop in accumulate(unpack_lengths(lengths)):
-        if start < stop and block[start] == _NO_HEADERS:
-            yield block[start + 1 : stop], b""
-        else:
-            message = block[start:stop]
-            try:
-                body = unpack_message(message)[1]
-            except ValueError:
-                body = message
-            yield body, message or b"\xc1"  # a byte that is no msgpack: b"" would mean that there are no headers
-        start = stop
+    ends = list(accumulate(unpack_lengths(lengths)))
+    return (
+        (block[start + 1 : stop], b"")
+        if start < stop and block[start] == _NO_HEADERS
+        else _with_headers(block[start:stop])
+        for start, stop in zip(chain((0,), ends), ends, strict=False)
+    )
+
+
+def _with_headers(message: bytes) -> tuple[bytes, bytes]:
+    try:
+        body = unpack_message(message)[1]
+    except ValueError:
+        body = message
+    return body, message or b"\xc1"  # a byte that is no msgpack: b"" would mean that there are no headers

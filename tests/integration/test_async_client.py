@@ -768,7 +768,7 @@ async def test_extending_twice_and_settling_within_one_turn(client, running):
 
 
 async def test_credit_comes_back_with_a_lost_lease(client):
-    queue = client.queue("q")
+    queue = await client.declare("q", max_attempts=1_000_000)  # however slow this machine is, none of them is dead
     await queue.publish_many([b"x"] * 4)
     consumer = queue.consume(credit=2, lease=0.02)
     first = await take(consumer, 2)

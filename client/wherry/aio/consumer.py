@@ -78,9 +78,10 @@ class Intake:
         for delivery in delivered.deliveries:
             delivery.deadline, delivery.deadline_ms = deadline, deadline_ms
             self._leases[delivery] = None
-            for offset in range(delivery.first, delivery.first + delivery.count):
-                body, packed = next(messages)
-                buffer.append(Message(delivery, offset, body, packed, self))
+            offsets = range(delivery.first, delivery.first + delivery.count)
+            buffer.extend(
+                Message(delivery, at, *next_one, self) for at, next_one in zip(offsets, messages, strict=False)
+            )
         link.watch_leases(deadline)
         self._arrived()
 

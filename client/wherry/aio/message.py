@@ -95,7 +95,13 @@ class Message(BaseMessage):
     __slots__ = ("_intake",)
 
     def __init__(self, delivery: Delivery, offset: int, body: bytes, packed: bytes, intake: Intake) -> None:
-        super().__init__(delivery, offset, body, packed)
+        # Not by super(): this runs for every message, and the call would be a third of it.
+        self.delivery = delivery
+        self.offset = offset
+        self.body = body
+        self.settled = ""
+        self._packed = packed
+        self._headers = None
         self._intake = intake
 
     def ack(self) -> Settlement:

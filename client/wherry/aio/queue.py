@@ -18,10 +18,10 @@ from wherry.model.commands import Verb
 from wherry.model.fields import BATCH_MESSAGES_MAX, NAME_BYTES_MAX, PRIORITY_MAX
 from wherry.model.options import QueueInfo, Receipt, wire_options
 from wherry.model.times import Duration, moment_ms, to_ms
-from wherry.wire.messages import pack_headers
+from wherry.wire.messages import pack_headers, pack_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from wherry.aio.link import Link
@@ -138,27 +138,25 @@ class Queue:
             A receipt for each message, in order.
         """
         envelope = _envelope(priority, key, "", delay, at, ttl)
-        packed = pack_headers(headers)
         receipts: list[Receipt] = []
-        for batch in self._batches([(packed, _bytes(body)) for body in bodies]):
+        for lengths, block in self._blocks(pack_headers(headers), list(map(_bytes, bodies))):
             try:
-                first = await self._publish_batch(batch, envelope, timeout)
+                receipt = await self._publish_block(lengths, block, envelope, timeout)
             except errors.Busy as busy:
                 busy.accepted = len(receipts)
                 raise
-            receipts += [first._replace(offset=first.offset + n) for n in range(len(batch))]
+            queue, first, durability, duplicate = receipt
+            receipts += [Receipt(queue, first + n, durability, duplicate) for n in range(len(lengths) // 4)]
         return receipts
 
-    async def _publish_batch(
-        self, batch: Sequence[tuple[bytes, bytes]], envelope: Envelope, timeout: float | None
-    ) -> Receipt:
+    async def _publish_block(self, lengths: bytes, block: bytes, envelope: Envelope, timeout: float | None) -> Receipt:
         link = self._link
         started, tries = link.now(), 0
         while True:
             await link.room()
             link.check_open()
             waiter = asyncio.get_running_loop().create_future()
-            link.conversation.publish_batch(self.name, envelope, batch, waiter, _deadline(link))
+            link.conversation.publish_block(self.name, envelope, lengths, block, waiter, _deadline(link))
             link.wake()
             try:
                 receipt: Receipt = await waiter
@@ -168,18 +166,20 @@ class Queue:
             else:
                 return receipt
 
-    def _batches(self, messages: list[tuple[bytes, bytes]]) -> list[list[tuple[bytes, bytes]]]:
-        batches: list[list[tuple[bytes, bytes]]] = []
-        room_bytes = -1
-        for message in messages:
-            size = len(message[0]) + len(message[1])
-            self._check_size(size)
-            if size > room_bytes or len(batches[-1]) == BATCH_MESSAGES_MAX:
-                batches.append([])
-                room_bytes = min(BATCH_BYTES_MAX, self._link.conversation.block_bytes_max)
-            batches[-1].append(message)
-            room_bytes -= size
-        return batches
+    def _blocks(self, packed: bytes, bodies: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Messages that share their headers, in batches of at most BATCH_BYTES_MAX: lengths, and bytes back to back."""
+        sizes = [len(packed) + len(body) for body in bodies]
+        self._check_size(max(sizes, default=0))
+        room_bytes = min(BATCH_BYTES_MAX, self._link.conversation.block_bytes_max)
+        start = 0
+        while start < len(sizes):
+            stop, size = start + 1, sizes[start]
+            while stop < len(sizes) and size + sizes[stop] <= room_bytes and stop - start < BATCH_MESSAGES_MAX:
+                size += sizes[stop]
+                stop += 1
+            # Each of them is the headers and a body: the headers stand before the first body, and between two.
+            yield pack_sizes(sizes[start:stop]), packed + packed.join(bodies[start:stop])
+            start = stop
 
     def _check_size(self, size: int) -> None:
         limit = self._link.conversation.block_bytes_max
@@ -232,12 +232,13 @@ class Queue:
         Raises:
             AlreadySettled: one of them was settled before, or is named twice; none is settled then.
         """
-        seen: set[Message] = set()
-        for message in messages:
-            if message.settled or message in seen:
-                raise errors.AlreadySettled(f"{message.id} was settled before: {message.settled or 'named twice'}")
-            seen.add(message)
-        for message in messages:
+        for position, message in enumerate(messages):
+            if message.settled:
+                mine = messages[:position]
+                for each in mine:
+                    each.settled = ""
+                what = "it is named twice" if message in mine else f"it was settled before: {message.settled}"
+                raise errors.AlreadySettled(f"{message.id} cannot be acknowledged: {what}")
             message.settled = "ack"
         settlement = ManySettlement(f"ack of {len(messages)} messages of {self.name}")
         ranges = runs(messages)

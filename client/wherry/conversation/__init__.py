@@ -11,6 +11,7 @@ with one envelope are one PUBLISH, settles of one kind are one SETTLE. What else
 from __future__ import annotations
 
 from heapq import heappop, heappush
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from wherry import errors
@@ -147,14 +148,19 @@ class Conversation:
         self, queue: str, envelope: Envelope, messages: Sequence[tuple[bytes, bytes]], waiter: Any, deadline: float
     ) -> None:
         """Publishes messages that are stored together or not at all; they fit into one frame."""
-        assert len(messages) <= BATCH_MESSAGES_MAX
+        lengths = pack_sizes([len(headers) + len(body) for headers, body in messages])
+        self.publish_block(queue, envelope, lengths, b"".join(chain.from_iterable(messages)), waiter, deadline)
+
+    def publish_block(
+        self, queue: str, envelope: Envelope, lengths: bytes, block: bytes, waiter: Any, deadline: float
+    ) -> None:
+        """The same, with the messages as the wire has them: their lengths, and their bytes back to back."""
+        assert len(lengths) <= 4 * BATCH_MESSAGES_MAX
         if queue in self._publishes:
             self._send_publish(self._publishes.pop(queue))
         batch = Publish(queue, envelope, deadline, divisible=False)
-        for message in messages:
-            batch.pieces += message
         batch.waiters.append(waiter)
-        self._send_publish(batch)
+        self._send_block(batch, lengths, block)
 
     def settle(
         self,
@@ -325,12 +331,14 @@ class Conversation:
         self._due_credit.clear()
 
     def _send_publish(self, publish: Publish) -> None:
-        number = self._next_number()
-        pieces = publish.pieces
+        pieces, publish.pieces = publish.pieces, []
         lengths = pack_sizes([len(a) + len(b) for a, b in zip(pieces[::2], pieces[1::2], strict=True)])
+        self._send_block(publish, lengths, b"".join(pieces))
+
+    def _send_block(self, publish: Publish, lengths: bytes, block: bytes) -> None:
+        number = self._next_number()
         command = commands.Publish(number, publish.queue, lengths, *publish.envelope, publish.divisible)
-        self._out.append(codec.encode(command, b"".join(pieces)))
-        publish.pieces = []
+        self._out.append(codec.encode(command, block))
         self._await(number, publish, publish.deadline)
 
     def _send_settle(self, settle: Settle) -> None:
