@@ -293,7 +293,8 @@ class DiskStore:
             except OSError as error:
                 if error.errno not in _NO_LINKS:
                     raise
-                _copy(self.path / name, folder / name)
+                shutil.copyfile(self.path / name, folder / name)
+            _sync_file(folder / name)
         _sync_directory(folder)
         self.sync_names()
         return folder.name
@@ -332,7 +333,9 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _copy(old: Path, new: Path) -> None:
-    shutil.copyfile(old, new)
-    with new.open("rb") as file:
-        os.fsync(file.fileno())
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
