@@ -8,6 +8,7 @@ PYTEST := $(BIN)python -m pytest
 sim: export WHERRY_TEST_MODEL_STEPS ?= 500000
 sim: export WHERRY_TEST_SEEDS ?= 5000
 sim: export WHERRY_TEST_STEPS ?= 10000
+sim: export WHERRY_TEST_SUBSETS ?= 800
 crash: export WHERRY_TEST_FAULTS ?= 3000
 crash: export WHERRY_TEST_CYCLES ?= 1000
 crash: export WHERRY_TEST_STOPS ?= 200
