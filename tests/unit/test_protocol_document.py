@@ -21,7 +21,7 @@ from wherry.model import commands, fields, names, replies
 from wherry.model.fields import Malformed, OutOfRange, Spec
 from wherry.wire import codec, framing, messages
 from wherry.wire.codec import LAYOUTS
-from wherry_broker.core import decide, options, records, view
+from wherry_broker.core import attendance, catalogue, decide, options, records, view
 from wherry_broker.core.batch import STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.shard import Shard
@@ -329,6 +329,8 @@ LIMITS = {
     "name": fields.NAME_BYTES_MAX,
     "queue name": names.QUEUE_NAME_BYTES_MAX,
     "text": fields.TEXT_BYTES_MAX,
+    "queues of a broker": catalogue.QUEUES_MAX,
+    "consumers of a connection": attendance.CONSUMERS_MAX,
     "queues of a page": view.PAGE_QUEUES_MAX,
     "messages of a peek": view.PEEK_MESSAGES_MAX,
     "spans of a peek": view.PEEK_SPANS_MAX,

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from wherry_broker.core.queue import Queue
 
 
+CONSUMERS_MAX = 10_000
+"""How many consumers one session has at a time."""
+
+
 class Attendance:
     """Attaches consumers to queues, and detaches them.
 
@@ -32,13 +36,16 @@ class Attendance:
         self._dispatcher = dispatcher
 
     def check_free(self, session: Session, command: commands.Consume) -> None:
-        """Refuses a consumer whose number is taken.
+        """Refuses a consumer whose number is taken, and one too many.
 
         Raises:
-            Refusal: invalid, the session has one of that number.
+            Refusal: invalid, the session has one of that number; unavailable, it has too many.
         """
         if command.consumer in session.consumers:
             raise Refusal("invalid", f"consumer {command.consumer} is attached already", queue=command.queue)
+        if len(session.consumers) >= CONSUMERS_MAX:
+            text = f"this connection has {CONSUMERS_MAX} consumers, which is the limit"
+            raise Refusal("unavailable", text, queue=command.queue, retryable=True)
 
     def consume(self, session: Session, queue: Queue, command: commands.Consume, now_ms: int) -> None:
         """Attaches a consumer to a queue."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wherry.model import commands, replies
 from wherry_broker.core import decide, records, view
+from wherry_broker.core.decide import Refusal
 
 if TYPE_CHECKING:
     from wherry_broker.core.answers import Answers
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
     from wherry_broker.core.ledger import Ledger
     from wherry_broker.core.options import QueueOptions
     from wherry_broker.core.queue import Queue
+    from wherry_broker.core.records import Fact
+
+
+QUEUES_MAX = 100_000
+"""How many queues there are at a time: each holds some memory, though nothing is in it."""
 
 
 class Catalogue:
@@ -41,15 +47,15 @@ class Catalogue:
         """The queue of a name; declares it when that is allowed.
 
         Raises:
-            Refusal: not_found, there is none and it may not be declared.
+            Refusal: not_found, there is none and it may not be declared; unavailable, there are too many.
         """
         if name not in self._state.names and self._auto_declare:
-            self._ledger.apply(decide.declare(self._state, name, {}, self._defaults))
+            self._ledger.apply(self._declared(name, {}))
         return decide.named(self._state, name)
 
     def declare(self, session: Session, command: commands.Declare, now_ms: int) -> None:
         """Makes a queue, or sees that it is as asked."""
-        new = decide.declare(self._state, command.queue, command.options, self._defaults)
+        new = self._declared(command.queue, command.options)
         self._ledger.apply(new)
         queue = self._state.names[command.queue]
         info = view.queue_info(queue, now_ms)
@@ -61,6 +67,13 @@ class Catalogue:
         self._ledger.apply(decide.alter(queue, command.options, now_ms))
         info = view.queue_info(queue, now_ms)
         self._answers.say(session, replies.QueueInfo(command.request, info), queue.mark)
+
+    def _declared(self, name: str, options: dict[str, Any]) -> list[Fact]:
+        new = decide.declare(self._state, name, options, self._defaults)
+        if new and len(self._state.names) >= QUEUES_MAX:
+            text = f"there are {len(self._state.names)} queues, and {QUEUES_MAX} is the limit"
+            raise Refusal("unavailable", text, queue=name, retryable=True)
+        return new
 
     def delete(self, session: Session, command: commands.Delete, _now_ms: int) -> None:
         """Removes a queue with all that it holds."""
