@@ -106,11 +106,11 @@ async def test_a_broker_that_falls_silent():
 
 
 async def test_heartbeats_keep_an_idle_connection(harness):
-    """A client of ours says nothing for many intervals, and is there all the same."""
-    running = await harness.broker(heartbeat_ms=20)
+    """A client of ours says nothing for longer than is allowed, and is there all the same."""
+    running = await harness.broker(heartbeat_ms=500)  # so long that a busy machine is not taken for silence
     client = await harness.client(running)
     began = running.pump._clock.now_ms()
-    await running.until(lambda: running.pump._clock.now_ms() > began + 200)
+    await running.until(lambda: running.pump._clock.now_ms() > began + 1200)
     assert client.status == "connected"
     assert running.listener.connections == 1
     assert "connection_silent" not in running.events()

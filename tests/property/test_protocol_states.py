@@ -137,6 +137,7 @@ EXAMPLES = [
     commands.Credit(1, 100),
     commands.Stop(4, 1),
     commands.Declare(5, "q", {"max_attempts": 5}),
+    commands.Alter(12, "q", {"max_attempts": 5}),
     commands.Info(6, "q"),
     commands.ListQueues(7),
     commands.Purge(8, "q", ("ready", "delayed", "dead")),
