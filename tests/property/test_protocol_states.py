@@ -144,7 +144,6 @@ EXAMPLES = [
     commands.Delete(9, "q"),
     commands.Pause(10, "q", False),
     commands.Peek(11, "q", "leased"),
-    *(wire_vectors.message_of(v) for v in wire_vectors.load("messages") if v["type"] in {"WELCOME", "CONFIRM"}),
     replies.Settled(((1, ()),)),
     replies.Done(1),
     replies.QueueInfo(1, {}),
@@ -154,6 +153,8 @@ EXAMPLES = [
     replies.Stopped(1),
     replies.Error(1, "busy"),
 ]
+VECTORS = {vector["type"]: wire_vectors.message_of(vector) for vector in wire_vectors.load("messages")}
+EXAMPLES += [VECTORS[name] for name in sorted(set(VECTORS) - {type(each).__name__.upper() for each in EXAMPLES})]
 UNKNOWN = [frame_head(opcode, b"\x90", 0) for opcode in (0x00, 0x05, 0x12, 0x7F, 0xFF)]
 SAID = {f"{number}:{type(each).__name__}": codec.encode(each) for number, each in enumerate(EXAMPLES)}
 SAID |= {f"unknown 0x{frame[4]:02x}": frame for frame in UNKNOWN}
