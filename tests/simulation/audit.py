@@ -109,7 +109,15 @@ class Audit:
             self._levels[queue.number] = (queue.name, queue.options.durability)
             for span in queue.spans():
                 self._attempts.update(((queue.name, offset), span.attempt) for offset in range(span.low, span.high))
+        self._limit_windows()
         self._watch(life.shard.ledger)
+
+    def _limit_windows(self):
+        """A clock that was set back makes no key last longer than its window, counted from the start."""
+        now = self._clock.now_ms()
+        for key, (first, until) in self._dedupe.items():
+            window_ms = self._options[key[0].partition("@")[0]]["dedupe_window_ms"]
+            self._dedupe[key] = (first, min(until, now + window_ms))
 
     def _forget_lost(self, state):
         """Takes out of the books what only a broker knew that is no more: its ids may be used, and settled, again."""

@@ -43,7 +43,8 @@ def _published(state: State, record: records.Published) -> None:
     queue.publish(record.first, record.block, record.envelope, record.ready_at_ms)
     queue.published.add(record.block.count, record.envelope.published_at_ms)
     if record.dedupe:
-        queue.remember(record.dedupe, record.first, record.envelope.published_at_ms)
+        window_ms = queue.options.dedupe_window_ms
+        queue.dedupe.remember(record.dedupe, record.first, record.envelope.published_at_ms, window_ms)
 
 
 def _removed(state: State, record: records.Removed) -> None:
@@ -87,7 +88,7 @@ def _opened(state: State, record: records.Preamble) -> None:
         if number not in state.queues:
             _declared(state, records.Declared(number, name, options, next_offset))
             for key, first, until_ms in keys:
-                state.queues[number].restate(key, first, until_ms)
+                state.queues[number].dedupe.restate(key, first, until_ms)
         # What no log keeps, the messages of a queue in memory, has used offsets too.
         queue = state.queues[number]
         queue.next_offset = max(queue.next_offset, next_offset)

@@ -31,7 +31,7 @@ class Publishing:
 
     def publish(self, session: Session, queue: Queue, command: commands.Publish, now_ms: int) -> None:
         """Stores a batch, or as much of it as fits when it is divisible."""
-        first = queue.known(command.dedupe, now_ms) if command.dedupe else None
+        first = queue.dedupe.known(command.dedupe, now_ms) if command.dedupe else None
         if first is not None:
             self._confirm(session, queue, ((command.request, first, True),))
             return

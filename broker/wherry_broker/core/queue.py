@@ -7,11 +7,12 @@ by offset (the index), by turn (priorities, and keys within each) and by time (t
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING
 
 from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, READY, Batch, Failure, Span
+from wherry_broker.core.dedupe import DedupeKeys
 from wherry_broker.core.index import BatchIndex
 from wherry_broker.core.keys import Keys, Throttle
 from wherry_broker.core.rates import Meter
@@ -58,7 +59,7 @@ class Queue:
         mark: the commit that the newest record of this queue goes into.
         waiting: consumers that could take a message now, in turn.
         consumers: those that are attached.
-        dedupe: each remembered key, with the first offset of its batch and when it is forgotten.
+        dedupe: the keys under which batches were stored lately.
         absent: how many of its batches have their bytes in the log only.
     """
 
@@ -87,8 +88,7 @@ class Queue:
         self.mark = 0
         self.waiting: OrderedDict[Consumer, None] = OrderedDict()
         self.consumers: dict[Consumer, None] = {}
-        self.dedupe: dict[str, tuple[int, int]] = {}
-        self._dedupe_order: deque[tuple[int, str]] = deque()
+        self.dedupe = DedupeKeys()
         self.absent = 0
         self._timers = timers
         self._homes = homes
@@ -206,6 +206,9 @@ class Queue:
         self._undelayed = READY
         # A batch that was written again comes after what died later than its messages.
         self._dead = dict.fromkeys(sorted(self._dead, key=_died_at))
+        self.dedupe.limit(now_ms + self.options.dedupe_window_ms)
+        for batch in self._index.since(0):
+            self._limit_life(batch, now_ms)
         for span in self.spans():
             if span.state == DELAYED:
                 self._limit_delay(span, now_ms)
@@ -221,27 +224,13 @@ class Queue:
         if span.due_ms > limit_ms:
             self._timers.arm(span, limit_ms)
 
-    def remember(self, dedupe: str, first: int, now_ms: int) -> None:
-        """Remembers a dedupe key for the queue's window, and forgets those whose window has passed."""
-        order = self._dedupe_order
-        while order and order[0][0] <= now_ms:
-            until_ms, key = order.popleft()
-            if self.dedupe[key][1] == until_ms:
-                del self.dedupe[key]
-        until_ms = now_ms + self.options.dedupe_window_ms
-        if until_ms > now_ms:
-            self.dedupe[dedupe] = (first, until_ms)
-            order.append((until_ms, dedupe))
-
-    def restate(self, dedupe: str, first: int, until_ms: int) -> None:
-        """Remembers a dedupe key again, as a preamble tells it."""
-        self.dedupe[dedupe] = (first, until_ms)
-        self._dedupe_order.append((until_ms, dedupe))
-
-    def known(self, dedupe: str, now_ms: int) -> int | None:
-        """The first offset of the batch that was stored under this dedupe key, while it is remembered."""
-        first, until_ms = self.dedupe.get(dedupe, (0, 0))
-        return first if until_ms > now_ms else None
+    def _limit_life(self, batch: Batch, now_ms: int) -> None:
+        """Likewise for a time to live."""
+        envelope = batch.envelope
+        limit_ms = now_ms + envelope.expires_at_ms - envelope.published_at_ms
+        if envelope.expires_at_ms and envelope.expires_at_ms > limit_ms:
+            batch.envelope = envelope._replace(expires_at_ms=limit_ms)
+            self._timers.arm(batch, limit_ms)
 
     # Messages are looked at.
 

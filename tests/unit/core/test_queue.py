@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from wherry_broker.core.batch import DEAD, DELAYED, LEASED, READY, Envelope, Failure
-from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.records import FAILED, RELEASED, Stage
 
 
@@ -166,23 +165,6 @@ def test_a_release_keeps_what_the_last_failed_attempt_said(six, holder):
     six.lease(1, holder)
     six.queue.give_back(1, 2, RELEASED, 0, None)
     assert six.queue.span_at(1).failure is FAILURE
-
-
-def test_a_dedupe_key_is_known_for_the_window_and_forgotten_after_it(make_queue):
-    queue = make_queue(QueueOptions(dedupe_window_ms=50)).queue
-    queue.remember("a", 7, 100)
-    assert (queue.known("a", 149), queue.known("a", 150), queue.known("b", 100)) == (7, None, None)
-    queue.remember("a", 8, 150)
-    queue.remember("b", 9, 199)
-    assert queue.dedupe == {"a": (8, 200), "b": (9, 249)}
-    queue.remember("c", 10, 200)
-    assert list(queue.dedupe) == ["b", "c"]
-
-
-def test_a_window_of_nothing_remembers_nothing(make_queue):
-    queue = make_queue(QueueOptions(dedupe_window_ms=0)).queue
-    queue.remember("a", 7, 100)
-    assert (queue.dedupe, queue.known("a", 100)) == ({}, None)
 
 
 def test_while_a_log_is_read_messages_may_have_been_leased(make_queue, holder):
