@@ -102,6 +102,7 @@ class World:
             self._power_is_gone()
         if self.life.log.broken:
             self.happened["log failure"] += 1
+            expect(not self.disk.is_full, "a broker does not fill the disk")
             if self.rng.random() < 0.5:
                 self._power_is_gone()
             else:
