@@ -15,7 +15,8 @@
     asyncio.run(main())
 """
 
-from wherry.aio import Broker, Consumer, Message, Queue, Settlement, connect
+from wherry.aio import Broker, Consumer, Dead, Message, Queue, Settlement, connect
+from wherry.delivery import PeekedMessage
 from wherry.errors import (
     AlreadySettled,
     Busy,
@@ -43,6 +44,7 @@ __all__ = [
     "Broker",
     "Busy",
     "Consumer",
+    "Dead",
     "Disconnected",
     "Draining",
     "ExistsDifferently",
@@ -52,6 +54,7 @@ __all__ = [
     "Message",
     "NotFound",
     "NotOwner",
+    "PeekedMessage",
     "ProtocolError",
     "Queue",
     "QueueCounts",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime, timedelta
 
-    from wherry.model.fields import SpanRow
+    from wherry.model.fields import DetailRow, SpanRow
 
 _NO_HEADERS = NO_HEADERS[0]
 
@@ -42,10 +42,12 @@ class Delivery:
         deadline: when its lease ends, on the client's monotonic clock in seconds.
         deadline_ms: the same, in milliseconds since 1970.
         open: how many of its messages the client has not settled yet; 0 once the lease has run out.
+        cancelled: the ranges [low, high) of its messages that were cancelled.
     """
 
     __slots__ = (
         "attempt",
+        "cancelled",
         "count",
         "deadline",
         "deadline_ms",
@@ -66,6 +68,7 @@ class Delivery:
         self.deadline = 0.0
         self.deadline_ms = 0
         self.open = self.count
+        self.cancelled: tuple[tuple[int, int], ...] = ()
 
 
 class BaseMessage:
@@ -142,6 +145,11 @@ class BaseMessage:
         """The fencing token of this delivery; grows with every delivery of the message."""
         return Token(self.delivery.epoch, self.delivery.attempt)
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was cancelled while it was here: its work is wanted no more, and its settle will be stale."""
+        return any(low <= self.offset < high for low, high in self.delivery.cancelled)
+
     def json(self) -> Any:
         """Its body, read as JSON.
 
@@ -154,6 +162,37 @@ class BaseMessage:
     def age(self) -> timedelta:
         """How old it was when its lease began, by the broker's clock."""
         return self.deadline - self.published_at
+
+
+class PeekedMessage(BaseMessage):
+    """A message that was looked at and not taken.
+
+    Attributes:
+        state: ready, delayed, leased or dead.
+        reason: why it is dead, or what became of its last attempt: attempts, rejected, failed or lost; "" for neither.
+        error: what was said of that.
+    """
+
+    __slots__ = ("_due_ms", "_expires_at_ms", "_failed_at_ms", "error", "reason", "state")
+
+    def __init__(self, delivery: Delivery, offset: int, body: bytes, packed: bytes, detail: DetailRow) -> None:
+        super().__init__(delivery, offset, body, packed)
+        self.state, self._due_ms, self._expires_at_ms, self.reason, self.error, self._failed_at_ms = detail[:6]
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When its delay or its lease ends, in UTC; None when neither runs."""
+        return from_moment_ms(self._due_ms) if self._due_ms else None
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it expires, in UTC; None for never."""
+        return from_moment_ms(self._expires_at_ms) if self._expires_at_ms else None
+
+    @property
+    def failed_at(self) -> datetime | None:
+        """When its last attempt failed, or it died, in UTC; None for not yet."""
+        return from_moment_ms(self._failed_at_ms) if self._failed_at_ms else None
 
 
 def bodies(lengths: bytes, block: bytes) -> Iterator[tuple[bytes, bytes]]:

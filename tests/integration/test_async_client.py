@@ -871,3 +871,85 @@ async def test_options_can_be_altered_while_a_queue_runs(client):
         await queue.alter(durability="synced")
     with pytest.raises(wherry.NotFound):
         await client.queue("other").alter(max_leased=1)
+
+
+async def test_peeking_goes_on_until_it_has_as_many_as_were_asked_for(client):
+    queue = client.queue("q")
+    await queue.publish_many([b"x" * 100_000] * 25)  # three replies long
+    assert [each.offset for each in await queue.peek(24)] == list(range(1, 25))
+    assert [each.offset for each in await queue.peek(24, first=24)] == [24, 25]
+
+
+async def test_finding_one_message_whatever_its_state(client):
+    queue = await client.declare("q", max_attempts=1)
+    await queue.publish(b"ready", headers={"n": 1})
+    await queue.publish(b"later", delay=60, ttl=3600)
+    ready, later = await queue.find("q/1"), await queue.find(2)
+    assert (ready.state, ready.body, ready.headers, ready.due_at, ready.expires_at) == (
+        "ready",
+        b"ready",
+        {"n": 1},
+        None,
+        None,
+    )
+    assert (later.state, (later.due_at - later.published_at).seconds) == ("delayed", 60)
+    assert (later.expires_at - later.published_at).seconds == 3600
+    (message,) = await queue.get()
+    assert (await queue.find(1)).state == "leased"
+    await message.nack("no luck")
+    dead = await queue.find(1)
+    assert (dead.state, dead.reason, dead.error, dead.attempt) == ("dead", "attempts", "no luck", 1)
+    assert dead.failed_at >= dead.published_at
+    with pytest.raises(wherry.NotFound, match="q/3"):
+        await queue.find(3)
+    for wrong in ("other/1", "q/x", "q", "/1"):
+        with pytest.raises(ValueError, match=wrong):
+            await queue.find(wrong)
+
+
+async def test_cancel_reaches_every_state_and_tells_who_holds_it(running, client):
+    queue = await client.declare("q", max_attempts=1)
+    await queue.publish_many([b"held", b"in the buffer", b"dead", b"ready"])
+    await queue.publish(b"later", delay=60)
+    async with queue.consume(credit=3) as consumer:
+        held = await anext(consumer)
+        assert await queue.cancel(held.id, 2, "q/5") == 3
+        await running.until(lambda: held.cancelled)
+        third = await anext(consumer)  # the second one is gone from the buffer
+        assert (third.offset, third.cancelled) == (3, False)
+        with pytest.raises(wherry.StaleDelivery):
+            await held.ack()
+        await third.reject()
+        fourth = await anext(consumer)  # the credit of the cancelled ones came back
+        assert fourth.offset == 4
+        await fourth.ack()
+    assert await queue.cancel(3, 3, 4) == 1
+    info = await queue.info()
+    assert (running.counts("q"), info.removed) == ((0, 0, 0, 0), {"settled": 1, "cancelled": 4})
+
+
+async def test_the_dead_are_listed_redriven_and_purged(client):
+    queue = await client.declare("q", max_attempts=2, retry=wherry.Retry(base=0))
+    other = await client.declare("other", max_messages=2)
+    for number in range(4):
+        await queue.publish(b"%d" % number, headers={"n": number}, key="k" if number % 2 else "", priority=3)
+    for message in await queue.get(4):
+        await message.reject(f"reason {message.offset}")
+    dead = [message async for message in queue.dead.messages()]
+    assert [(each.offset, each.error, each.reason) for each in dead] == [
+        (offset, f"reason {offset}", "rejected") for offset in range(1, 5)
+    ]
+    assert await queue.dead.redrive(where=lambda each: each.key == "k", dry_run=True) == 2
+    assert await queue.dead.redrive(where=lambda each: each.headers["n"] == 3) == 1
+    (again,) = await queue.get(4)
+    assert (again.offset, again.attempt, again.token.attempt) == (4, 1, 2)  # attempts begin anew, the token does not
+    await again.ack()
+    with pytest.raises(wherry.TooLarge, match="3 messages"):
+        await queue.dead.redrive("other")
+    assert await queue.dead.redrive("other", lambda each: each.offset < 3, rate=1000) == 2
+    assert [(each.body, each.key, each.priority) for each in await other.get(4)] == [(b"0", "", 3), (b"1", "k", 3)]
+    with pytest.raises(wherry.NotFound):
+        await queue.dead.redrive("nowhere")
+    assert await queue.dead.purge(lambda each: each.key == "k") == 0
+    assert await queue.dead.purge() == 1
+    assert (await queue.info()).removed == {"settled": 1, "moved": 2, "purged": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -373,6 +374,44 @@ def test_a_broker_that_dies_is_told_in_one_line(tmp_path):
 
 
 # queue.
+
+
+def test_one_message_is_shown_and_cancelled(served):
+    served.out("publish", "shown", "hello", "there", "--header", "kind=welcome")
+    told = dict(line.split("\t") for line in served.out("get", "shown/1").splitlines())
+    assert (told["state"], told["body"], told["headers"]) == ("ready", "hello", '{"kind": "welcome"}')
+    assert json.loads(served.out("get", "shown/2", "--json"))["body"] == "there"
+    assert served.out("cancel", "shown/1") == "shown/1 cancelled\n"
+    assert "shown/1" in one_line(served.run("get", "shown/1"))
+    done = served.run("cancel", "shown/1", "shown/2")
+    assert (done.returncode, done.stdout) == (REFUSED, "shown/1 is not there\nshown/2 cancelled\n")
+    assert "emails/42" in one_line(served.run("cancel", "shown"))
+    assert counts(served, "shown") == [0, 0, 0, 0]
+
+
+async def reject_all(url: str, queue: str) -> None:
+    async with wherry.connect(url) as broker:
+        for message in await broker.queue(queue).get(10):
+            await message.reject("no good")
+
+
+def test_the_dead(served):
+    served.out("publish", "mortal", "one", "two", "--key", "k")
+    asyncio.run(reject_all(served.url, "mortal"))
+    rows = [line.split("\t") for line in served.out("dead", "list", "mortal").splitlines()]
+    assert [(row[0], *row[3:]) for row in rows] == [
+        ("mortal/1", "rejected", "no good", "one"),
+        ("mortal/2", "rejected", "no good", "two"),
+    ]
+    assert "reason\trejected" in served.out("dead", "show", "mortal/1")
+    assert served.out("dead", "list", "mortal", "--older-than", "1h") == ""
+    told = served.out("dead", "redrive", "mortal", "--reason", "rejected", "--key", "k", "--dry-run")
+    assert told == "2 messages would be redriven from mortal to mortal\n"
+    served.out("queue", "declare", "again")
+    moved = json.loads(served.out("dead", "redrive", "mortal", "--to", "again", "--rate", "1000", "--json"))
+    assert (moved["redriven"], counts(served, "again")) == (2, [2, 0, 0, 0])
+    assert "is ready, not dead" in one_line(served.run("dead", "show", "again/1"))
+    assert served.out("dead", "purge", "mortal", "--header", "kind=x") == "0 dead messages purged from mortal\n"
 
 
 def test_options_of_a_queue_are_altered(served):

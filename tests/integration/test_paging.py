@@ -73,3 +73,17 @@ async def test_a_log_that_outgrows_memory_is_read_back(harness, tmp_path):
     assert again.resident_bytes("q") < 1.5 * MEMORY_BYTES_MAX
     client = await harness.client(again)
     assert await drain(client.queue("q"), MESSAGES) == [body(number) for number in range(MESSAGES)]
+
+
+async def test_the_dead_are_moved_though_their_bytes_are_in_the_log_only(harness, tmp_path):
+    running = await harness.broker(data=tmp_path, memory_bytes_max=MEMORY_BYTES_MAX)
+    client = await harness.client(running)
+    queue, other = client.queue("q"), await client.declare("other")
+    await fill(queue)
+    for messages in (await queue.get(10), await queue.get(10)):
+        await asyncio.gather(*(message.reject("no") for message in messages))
+    held = running.shard.state.names["q"]
+    for batch in list(held.batches_since(0))[:2]:
+        held.page_out(batch)
+    assert await queue.dead.redrive("other") == 20
+    assert await drain(other, 20) == [body(number) for number in range(20)]

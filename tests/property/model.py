@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 from itertools import accumulate
+from types import SimpleNamespace
 
 STATES = ("ready", "delayed", "leased", "dead")
 WAITING = ("ready", "delayed")
@@ -219,6 +220,17 @@ class Queue:
     def die(self, message, failure, now):
         message.update(state="dead", failure=failure, died_at=now, due=0, holder=None)
         message["attempt"] += 1
+
+    def redrive(self, message, target, now):
+        """A dead message is ready again, here with all its attempts before it, or as a new one in another queue."""
+        if target is self:
+            message.update(state="ready", released=message["attempt"], due=0)
+            return
+        self.remove(message, "moved")
+        ttl = target.options["ttl_ms"]
+        priority = min(message["priority"], target.options["priorities"] - 1)
+        envelope = SimpleNamespace(priority=priority, key=message["key"])
+        target.store([message["body"]], envelope, now, 0, now + ttl if ttl else 0)
 
     def drop_dead(self, kept_by_core):
         """Drops the oldest dead beyond the bound; `kept_by_core` tells messages apart that died in one moment."""

@@ -64,7 +64,20 @@ OPTIONS = st.fixed_dictionaries(
     },
 )
 RARELY = st.sampled_from([False] * 4 + [True])
+RANGES = st.lists(st.integers(0, 30), max_size=3, unique=True).map(
+    lambda starts: tuple((3 * start + 1, 1 + start % 3) for start in starts)
+)
 BODIES = st.lists(st.integers(0, 6), min_size=1, max_size=8)
+
+
+def offsets_of(ranges):
+    return [offset for first, count in sorted(ranges) for offset in range(first, first + count)]
+
+
+def detailed(message):
+    """What a peek shows of a message beside that."""
+    due = message["due"] if message["state"] in ("leased", "delayed") else 0
+    return (message["state"], due, message["expires_at"], *(message["failure"] or ("", "", 0)))
 
 
 class Spy(Outbox):
@@ -470,7 +483,7 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(
         which=st.integers(0, 9),
         name=NAMES,
-        state=st.sampled_from([*STATE_NAMES, "odd"]),
+        state=st.sampled_from([*STATE_NAMES, "", "odd"]),
         first=st.integers(0, 30),
         limit=st.integers(0, 12),
     )
@@ -480,8 +493,59 @@ class CoreMachine(RuleBasedStateMachine):
         if queue is None or state == "odd":
             self.refused(reply, "not_found" if queue is None else "invalid")
             return
-        expected = [seen(each) for each in queue.where(state) if each["offset"] >= first][:limit]
-        assert expanded(reply.spans, reply.lengths, reply.block) == expected
+        there = [each for each in queue.where(*([state] if state else STATE_NAMES)) if each["offset"] >= first]
+        assert expanded(reply.spans, reply.lengths, reply.block) == [seen(each) for each in there[:limit]]
+        details = [detail for row, detail in zip(reply.spans, reply.details, strict=True) for _ in range(row[1])]
+        assert details == [detailed(each) for each in there[:limit]]
+        rest = [each["offset"] for each in there[limit:]]
+        assert (reply.next_offset > 0) >= bool(rest)
+        assert not rest or reply.next_offset <= rest[0]
+
+    @rule(which=st.integers(0, 9), name=NAMES, ranges=RANGES)
+    def cancel(self, which, name, ranges):
+        *told, reply = self.submit(self.session(which), commands.Cancel, name, ranges)[1:]
+        queue = self.model.queues.get(name)
+        if queue is None:
+            self.refused(reply, "not_found")
+            return
+        gone = [message for offset in offsets_of(ranges) if (message := queue.at(offset)) is not None]
+        held = {}
+        for message in gone:
+            if message["state"] == "leased":
+                held.setdefault(message["holder"], []).append((message["offset"], message["attempt"] + 1))
+            queue.remove(message, "cancelled")
+        assert reply == replies.Done(self.request, len(gone))
+        found = {
+            (session, say.consumer): [
+                (low + n, attempt) for low, count, attempt in say.deliveries for n in range(count)
+            ]
+            for session, say in self.cancellations(told)
+        }
+        assert found == held
+        self.pump()
+
+    def cancellations(self, told):
+        assert all(type(say) is replies.Cancelled for say in told)
+        return [(effect.session, effect.say) for effect, _ in self.held if any(effect.say is say for say in told)]
+
+    @rule(which=st.integers(0, 9), name=NAMES, ranges=RANGES, to=st.sampled_from(["", "", "a", "b"]))
+    def redrive(self, which, name, ranges, to):
+        _, reply = self.submit(self.session(which), commands.Redrive, name, ranges, to)
+        queue, target = self.model.queues.get(name), self.model.queues.get(to or name)
+        if queue is None or target is None:
+            self.refused(reply, "not_found")
+            return
+        there = [message for offset in offsets_of(ranges) if (message := queue.at(offset)) is not None]
+        dead = [message for message in there if message["state"] == "dead"]
+        if dead and target is not queue and not target.fits([each["body"] for each in dead]):
+            self.refused(reply, "too_large" if target.never_fits([each["body"] for each in dead]) else "busy")
+            return
+        if target is queue:
+            dead = [each for each in dead if not each["expires_at"] or each["expires_at"] > self.now]
+        for message in dead:
+            queue.redrive(message, target, self.now)
+        assert reply == replies.Done(self.request, len(dead))
+        self.pump()
 
     # Commits.
 

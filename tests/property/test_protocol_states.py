@@ -141,6 +141,9 @@ EXAMPLES = [
     commands.Info(6, "q"),
     commands.ListQueues(7),
     commands.Purge(8, "q", ("ready", "delayed", "dead")),
+    commands.Alter(18, "q", {"max_leased": 5}),
+    commands.Cancel(19, "q", ((1, 1),)),
+    commands.Redrive(20, "q", ((1, 1),)),
     commands.Delete(9, "q"),
     commands.Pause(10, "q", False),
     commands.Peek(11, "q", "leased"),
@@ -151,6 +154,7 @@ EXAMPLES = [
     replies.Peeked(1, ()),
     replies.Deliver(1, 1000, (), pack_sizes([0])),
     replies.Stopped(1),
+    replies.Cancelled(1, ((1, 1, 1),)),
     replies.Error(1, "busy"),
 ]
 VECTORS = {vector["type"]: wire_vectors.message_of(vector) for vector in wire_vectors.load("messages")}

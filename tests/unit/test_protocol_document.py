@@ -334,7 +334,7 @@ LIMITS = {
     "queues of a page": view.PAGE_QUEUES_MAX,
     "messages of a peek": view.PEEK_MESSAGES_MAX,
     "spans of a peek": view.PEEK_SPANS_MAX,
-    "characters of the keys of a peek": view.PEEK_KEY_CHARACTERS_MAX,
+    "characters of the keys and errors of a peek": view.PEEK_CHARACTERS_MAX,
     "bytes of a peek": view.PEEK_BYTES_MAX,
     "bytes of a piece": backups.PIECE_BYTES_MAX,
     "pieces without an answer": backups.PIECES_MAX,

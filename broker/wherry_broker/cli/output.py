@@ -12,8 +12,9 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
-    from wherry.delivery import BaseMessage
+    from wherry.delivery import BaseMessage, PeekedMessage
 
 CELL_MAX = 60
 """The longest body that a table on a terminal shows whole, in characters."""
@@ -48,6 +49,24 @@ def message_fields(message: BaseMessage) -> dict[str, Any]:
         "priority": message.priority,
         "key": message.key,
         "published_at": message.published_at.isoformat(),
+    }
+
+
+def moment(value: datetime | None) -> str:
+    """A moment for one cell; "" for none."""
+    return value.isoformat(timespec="milliseconds") if value else ""
+
+
+def peeked_fields(message: PeekedMessage) -> dict[str, Any]:
+    """A message that was looked at, for JSON."""
+    return {
+        **message_fields(message),
+        "state": message.state,
+        "due_at": moment(message.due_at),
+        "expires_at": moment(message.expires_at),
+        "reason": message.reason,
+        "error": message.error,
+        "failed_at": moment(message.failed_at),
     }
 
 

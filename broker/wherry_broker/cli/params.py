@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wherry.model.names import queue_name_problem
+from wherry.model.names import queue_name_problem, split_id
 from wherry_broker import units
 
 if TYPE_CHECKING:
@@ -79,3 +79,5 @@ QUEUE = Parsed("queue", _queue)
 HEADER = Parsed("header", _header)
 WEIGHT = Parsed("weight", _weight)
 """A key and its weight, from `KEY=NUMBER`."""
+MESSAGE_ID = Parsed("id", split_id)
+"""A queue and an offset, from `emails/42`."""

@@ -86,7 +86,10 @@ class Root(LazyGroup):
         "ping": "See whether the broker answers.",
         "publish": "Put messages into a queue.",
         "consume": "Take messages out of a queue.",
-        "queue": "List, declare, look at, purge, pause or delete queues.",
+        "queue": "List, declare, alter, look at, purge, pause or delete queues.",
+        "get": "Show one message.",
+        "cancel": "Take messages out for good, whatever their state.",
+        "dead": "List, show, redrive or purge dead messages.",
         "backup": "Copy the log of a broker that runs.",
         "log": "Check, print or repair the log of a broker that does not run.",
     }

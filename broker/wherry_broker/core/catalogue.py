@@ -84,13 +84,6 @@ class Catalogue:
         self._ledger.dirty.pop(queue, None)
         self._answers.say(session, replies.Done(command.request, held), self._ledger.newest_mark)
 
-    def purge(self, session: Session, command: commands.Purge, now_ms: int) -> None:
-        """Removes all messages of some states."""
-        queue = decide.named(self._state, command.queue)
-        before = queue.messages_held
-        self._ledger.apply(decide.purge(queue, command.states, now_ms))
-        self._answers.say(session, replies.Done(command.request, before - queue.messages_held), queue.mark)
-
     def pause(self, session: Session, command: commands.Pause, _now_ms: int) -> None:
         """Stops or starts the deliveries of a queue."""
         queue = decide.named(self._state, command.queue)

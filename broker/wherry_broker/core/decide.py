@@ -16,7 +16,7 @@ from wherry_broker.core.homes import SETTLE_BYTES
 from wherry_broker.core.options import InvalidOption, QueueOptions, checked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from wherry.model import commands
     from wherry_broker.core.queue import Queue
@@ -255,12 +255,15 @@ def room(queue: Queue, block: Block, now_ms: int, *, divisible: bool) -> Room:
     if divisible:
         count = block.fitting(0, max(0, min(block.count, spare_messages)), max(0, spare_bytes))
     by_messages = block.count > spare_messages and (not divisible or count == max(0, spare_messages))
-    return Room(count, busy(queue, block, now_ms, by_messages=by_messages))
+    return Room(count, busy(queue, block.count, block.size, now_ms, by_messages=by_messages))
 
 
 def _check_can_ever_fit(queue: Queue, block: Block, *, divisible: bool) -> None:
+    _check_amount(queue, *((1, block.ends[0]) if divisible else (block.count, block.size)))
+
+
+def _check_amount(queue: Queue, count: int, size: int) -> None:
     options = queue.options
-    count, size = (1, block.ends[0]) if divisible else (block.count, block.size)
     for amount, unit, bound in ((count, "messages", "max_messages"), (size, "bytes", "max_bytes")):
         limit = getattr(options, bound)
         if amount > limit:
@@ -268,8 +271,8 @@ def _check_can_ever_fit(queue: Queue, block: Block, *, divisible: bool) -> None:
             raise Refusal("too_large", text, queue=queue.name, bound=bound)
 
 
-def busy(queue: Queue, block: Block, now_ms: int, *, by_messages: bool) -> Refusal:
-    """The refusal of a block, or of the rest of it, with the time after which that is expected to fit.
+def busy(queue: Queue, count: int, size: int, now_ms: int, *, by_messages: bool) -> Refusal:
+    """The refusal of so many messages and bytes, or of the rest, with the time after which that is expected to fit.
 
     The time is what is missing divided by the rate at which the queue has been freed lately. Whether a part has been
     stored makes no difference: the rest is smaller by as much as the queue is fuller.
@@ -277,10 +280,10 @@ def busy(queue: Queue, block: Block, now_ms: int, *, by_messages: bool) -> Refus
     options = queue.options
     if by_messages:
         bound, held, limit, meter = "max_messages", queue.messages_held, options.max_messages, queue.freed_messages
-        more, unit = block.count, "messages"
+        more, unit = count, "messages"
     else:
         bound, held, limit, meter = "max_bytes", queue.bytes_held, options.max_bytes, queue.freed_bytes
-        more, unit = block.size, "bytes"
+        more, unit = size, "bytes"
     rate = meter.per_second(now_ms)
     # A rate of an hour ago is so small that the division has no finite result.
     wait_ms = min(1000 * (held + more - limit) / rate, RETRY_AFTER_CEILING_MS) if rate > 0 else RETRY_AFTER_UNKNOWN_MS
@@ -292,6 +295,19 @@ def busy(queue: Queue, block: Block, now_ms: int, *, by_messages: bool) -> Refus
         queue=queue.name,
         bound=bound,
     )
+
+
+def check_all_fit(queue: Queue, count: int, size: int, now_ms: int) -> None:
+    """Refuses so many messages, of so many bytes, unless a queue takes them all.
+
+    Raises:
+        Refusal: busy, it is too full; too_large, even empty it could not take them.
+    """
+    options = queue.options
+    over_messages = queue.messages_held + count > options.max_messages
+    if over_messages or queue.bytes_held + size > options.max_bytes:
+        _check_amount(queue, count, size)
+        raise busy(queue, count, size, now_ms, by_messages=over_messages)
 
 
 def drop_oldest(queue: Queue, block: Block, now_ms: int) -> list[Fact]:
@@ -355,13 +371,9 @@ def match(state: State, queue: Queue, command: commands.Settle) -> tuple[list[He
     Raises:
         Refusal: invalid, ranges overlap, or they are too many messages.
     """
-    total = sum(count for _, count, _ in command.deliveries)
-    if total > BATCH_MESSAGES_MAX:
-        text = f"{total} messages in one SETTLE are over the limit of {BATCH_MESSAGES_MAX}"
-        raise Refusal("invalid", text, queue=queue.name)
     held: list[Held] = []
     stale: list[tuple[int, int]] = []
-    _check_apart(command.deliveries, queue)
+    check_ranges(queue, command.deliveries)
     for first, count, attempt in command.deliveries:
         position, end = first, first + count
         for span in queue.spans(first, end) if command.epoch == state.epoch else ():
@@ -389,11 +401,20 @@ def check_lease(queue: Queue, lease_ms: int) -> None:
         raise Refusal("invalid", str(error), queue=queue.name) from error
 
 
-def _check_apart(deliveries: tuple[tuple[int, int, int], ...], queue: Queue) -> None:
+def check_ranges(queue: Queue, ranges: Sequence[tuple[int, ...]]) -> None:
+    """Checks ranges of offsets that stand in one command: each begins with its first offset and its count.
+
+    Raises:
+        Refusal: invalid, ranges overlap, or they are too many messages.
+    """
+    total = sum(each[1] for each in ranges)
+    if total > BATCH_MESSAGES_MAX:
+        text = f"{total} messages in one command are over the limit of {BATCH_MESSAGES_MAX}"
+        raise Refusal("invalid", text, queue=queue.name)
     end = 0
-    for first, count, _ in sorted(deliveries) if len(deliveries) > 1 else ():
+    for first, count, *_ in sorted(ranges) if len(ranges) > 1 else ():
         if first < end:
-            raise Refusal("invalid", f"offset {first} stands in two ranges of one SETTLE", queue=queue.name)
+            raise Refusal("invalid", f"offset {first} stands in two ranges of one command", queue=queue.name)
         end = first + count
 
 

@@ -22,7 +22,7 @@ class Delivery(NamedTuple):
     data: bytes
 
 
-Say = Delivery | replies.Confirm | replies.Settled | replies.Stopped | replies.Reply
+Say = Delivery | replies.Confirm | replies.Settled | replies.Stopped | replies.Cancelled | replies.Reply
 
 
 class Effect(NamedTuple):

@@ -57,6 +57,10 @@ def _removed(state: State, record: records.Removed) -> None:
 
 def _returned(state: State, record: records.Returned) -> None:
     queue = state.queues[record.queue]
+    if record.cause == records.REDRIVEN:
+        for low, high in record.ranges:
+            queue.revive(low, high)
+        return
     failure = None if record.cause == records.RELEASED else Failure(record.cause, record.error, record.at_ms)
     for low, high in record.ranges:
         queue.give_back(low, high, record.cause, record.ready_at_ms, failure)

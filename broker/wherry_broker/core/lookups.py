@@ -9,7 +9,10 @@ from wherry_broker.core import decide, view
 from wherry_broker.core.decide import Refusal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wherry_broker.core.answers import Answers
+    from wherry_broker.core.batch import Batch
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.ledger import Ledger
 
@@ -31,7 +34,7 @@ class Lookups:
         self._ledger = ledger
         self._answers = answers
         self._state = ledger.state
-        self._waiting_peeks: list[tuple[int, commands.Peek]] = []
+        self._waiting: list[tuple[int, commands.Peek | commands.Redrive]] = []
 
     def info(self, session: Session, command: commands.Info, now_ms: int) -> None:
         """A queue's counts, rates and options."""
@@ -50,20 +53,28 @@ class Lookups:
     def peek(self, session: Session, command: commands.Peek, _now_ms: int) -> None:
         """Messages of a queue; the answer waits until their bytes are in memory."""
         queue = decide.named(self._state, command.queue)
-        absent = view.absent(queue, command.state, command.first, command.limit)
-        if absent:
-            for batch in absent:
-                self._ledger.pager.want(batch)
-            self._waiting_peeks.append((session.number, command))
+        selection = view.select(queue, command.state, command.first, command.limit)
+        if not self.has_bytes(session, command, selection.absent()):
             return
         self._count(session, LOOK_BYTES)
-        spans, lengths, block = view.peek(queue, command.state, command.first, command.limit)
+        lengths, block = selection.block()
         session.answered_bytes += len(block)
-        self._answers.say(session, replies.Peeked(command.request, spans, lengths, block), queue.mark)
+        details = tuple(view.detail_row(span) for span, _, _ in selection.parts)
+        reply = replies.Peeked(command.request, selection.rows(), lengths, details, selection.next_offset, block)
+        self._answers.say(session, reply, queue.mark)
 
-    def take_waiting(self) -> list[tuple[int, commands.Peek]]:
-        """The peeks that wait for bytes, each with its session's number; they are to be submitted again."""
-        waiting, self._waiting_peeks = self._waiting_peeks, []
+    def has_bytes(self, session: Session, command: commands.Peek | commands.Redrive, batches: Sequence[Batch]) -> bool:
+        """Whether the bytes of batches are in memory; else they are asked for, and the command waits for them."""
+        absent = [batch for batch in batches if batch.block.data is None]
+        for batch in absent:
+            self._ledger.pager.want(batch)
+        if absent:
+            self._waiting.append((session.number, command))
+        return not absent
+
+    def take_waiting(self) -> list[tuple[int, commands.Peek | commands.Redrive]]:
+        """The commands that wait for bytes, each with its session's number; they are to be submitted again."""
+        waiting, self._waiting = self._waiting, []
         return waiting
 
     def _count(self, session: Session, size: int) -> None:

@@ -348,6 +348,15 @@ class Queue:
             span.failure = failure
             self._dead[span] = None
 
+    def revive(self, low: int, high: int) -> None:
+        """Makes the dead messages [low, high) ready, with all their attempts before them again."""
+        for span in self._isolated(low, high):
+            del self._dead[span]
+            span.released = span.attempt
+            self._move(span, self._undelayed)
+            if span.state == READY:
+                self._turn(span.batch.envelope.priority).put_back(span)
+
     def remove(self, low: int, high: int, cause: str, now_ms: int) -> None:
         """Takes the messages [low, high) out for good."""
         for span in list(self.spans(low, high)):

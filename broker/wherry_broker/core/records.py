@@ -14,7 +14,8 @@ from wherry_broker.core.block import Block
 Ranges = tuple[tuple[int, int], ...]
 
 SETTLED, EXPIRED, DROPPED, PURGED = "settled", "expired", "dropped", "purged"
-FAILED, LOST, RELEASED = "failed", "lost", "released"
+CANCELLED, MOVED = "cancelled", "moved"
+FAILED, LOST, RELEASED, REDRIVEN = "failed", "lost", "released", "redriven"
 
 
 class Declared(NamedTuple):
@@ -51,7 +52,7 @@ class Published(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """Messages left for good; `cause` is one of settled, expired, dropped and purged."""
+    """Messages left for good; `cause` is one of settled, expired, dropped, purged, cancelled and moved."""
 
     queue: int
     cause: str
@@ -60,7 +61,7 @@ class Removed(NamedTuple):
 
 
 class Returned(NamedTuple):
-    """Deliveries ended and the messages wait again; `cause` is one of failed, lost and released."""
+    """Messages wait again: their deliveries ended (`cause` failed, lost or released), or they were dead (redriven)."""
 
     queue: int
     cause: str

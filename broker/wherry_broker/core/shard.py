@@ -22,6 +22,7 @@ from wherry_broker.core.catalogue import Catalogue
 from wherry_broker.core.consumers import Session
 from wherry_broker.core.decide import Refusal
 from wherry_broker.core.dispatch import Dispatcher
+from wherry_broker.core.editing import Editing
 from wherry_broker.core.keys import Throttle
 from wherry_broker.core.ledger import MEMORY_BYTES_MAX, Commit, Ledger, Places
 from wherry_broker.core.lookups import Lookups
@@ -70,6 +71,7 @@ class Shard:
         self._publishing = Publishing(self.ledger, answers)
         self._settling = Settling(self.ledger, answers, draw)
         self._lookups = Lookups(self.ledger, answers)
+        self._editing = Editing(self.ledger, answers, self._lookups)
         self._commands: dict[type, Callable[[Session, Any, int], None]] = {
             commands.Publish: self._publish,
             commands.Settle: self._settling.settle,
@@ -79,7 +81,9 @@ class Shard:
             commands.Declare: self._catalogue.declare,
             commands.Alter: self._catalogue.alter,
             commands.Delete: self._catalogue.delete,
-            commands.Purge: self._catalogue.purge,
+            commands.Purge: self._editing.purge,
+            commands.Cancel: self._editing.cancel,
+            commands.Redrive: self._editing.redrive,
             commands.Pause: self._catalogue.pause,
             commands.Info: self._lookups.info,
             commands.ListQueues: self._lookups.list_queues,

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wherry_broker.core.batch import LEASED, STATE_NAMES
+from wherry_broker.core.batch import DELAYED, LEASED, STATE_NAMES, Span
 from wherry_broker.core.decide import Refusal
 
 if TYPE_CHECKING:
-    from wherry.model.fields import QueueRow, SpanRow
-    from wherry_broker.core.batch import Batch, Span
+    from wherry.model.fields import DetailRow, QueueRow, SpanRow
+    from wherry_broker.core.batch import Batch
     from wherry_broker.core.queue import Queue
 
 PAGE_QUEUES_MAX = 100
 PEEK_MESSAGES_MAX = 1_000
 PEEK_BYTES_MAX = 1_048_576
 PEEK_SPANS_MAX = 128
-PEEK_KEY_CHARACTERS_MAX = 8_192
-"""Keys are part of the header, which has a limit: at four bytes a character they take half of it."""
+PEEK_CHARACTERS_MAX = 8_192
+"""Keys and errors are part of the header, which has a limit: at four bytes a character they take half of it."""
+LOOK_SPANS_MAX = 10_000
+"""How many spans one request looks at: a few among a million do not keep everybody waiting."""
 
 
 def queue_info(queue: Queue, now_ms: int) -> dict[str, Any]:
@@ -62,57 +64,68 @@ def span_row(span: Span) -> SpanRow:
     )
 
 
-def absent(queue: Queue, state: str, first: int, limit: int) -> list[Batch]:
-    """The batches that `peek` would show and whose bytes are in the log only."""
-    if not queue.absent or state not in STATE_NAMES:
-        return []
-    wanted, result, size, left = STATE_NAMES.index(state), [], 0, min(limit, PEEK_MESSAGES_MAX)
-    for span in queue.spans(first):
-        if left <= 0 or size > PEEK_BYTES_MAX:
-            break
-        if span.state == wanted:
-            left -= span.high - max(span.low, first)
-            size += span.size()
-            if span.batch.block.data is None:
-                result.append(span.batch)
-    return result
+def detail_row(span: Span) -> DetailRow:
+    """What PEEKED tells of a span beside that."""
+    reason, error, at_ms = span.failure or ("", "", 0)
+    due_ms = span.due_ms if span.state in (DELAYED, LEASED) else 0
+    return (STATE_NAMES[span.state], due_ms, span.batch.envelope.expires_at_ms, reason, error, at_ms)
 
 
-def peek(queue: Queue, state: str, first: int, limit: int) -> tuple[tuple[SpanRow, ...], bytes, bytes]:
-    """At most `limit` messages of a state from the offset `first` on: their rows, lengths and bytes.
+class Selection(NamedTuple):
+    """What a peek shows.
+
+    Attributes:
+        parts: each span, with the range [low, high) of its messages.
+        next_offset: where to go on looking; 0 when there is nothing more.
+    """
+
+    parts: list[tuple[Span, int, int]]
+    next_offset: int
+
+    def absent(self) -> list[Batch]:
+        """The batches whose bytes are in the log only."""
+        return [span.batch for span, _, _ in self.parts if span.batch.block.data is None]
+
+    def rows(self) -> tuple[SpanRow, ...]:
+        """What PEEKED tells of each span first."""
+        return tuple((low, high - low, *span_row(span)[2:]) for span, low, high in self.parts)
+
+    def block(self) -> tuple[bytes, bytes]:
+        """The lengths and the bytes of all messages; they must be in memory."""
+        cuts = [span.batch.block.cut(low - span.batch.first, high - span.batch.first) for span, low, high in self.parts]
+        return b"".join([lengths for lengths, _ in cuts]), b"".join([data for _, data in cuts])
+
+
+def select(queue: Queue, state: str, first: int, limit: int) -> Selection:
+    """At most `limit` messages of a state ("" for any) from the offset `first` on.
 
     Fewer come when more would pass PEEK_BYTES_MAX (though always the first one), PEEK_SPANS_MAX or
-    PEEK_KEY_CHARACTERS_MAX.
+    PEEK_CHARACTERS_MAX, or when LOOK_SPANS_MAX spans have been looked at.
 
     Raises:
         Refusal: invalid, there is no such state.
     """
-    if state not in STATE_NAMES:
+    if state and state not in STATE_NAMES:
         raise Refusal("invalid", f"state {state[:40]!r} is not one of {', '.join(STATE_NAMES)}", queue=queue.name)
-    wanted, room_bytes = STATE_NAMES.index(state), PEEK_BYTES_MAX
-    limit = min(limit, PEEK_MESSAGES_MAX)
-    keys = 0
-    rows: list[SpanRow] = []
-    parts: list[tuple[bytes, bytes]] = []
-    for span in queue.spans(first):
-        if limit <= 0 or len(rows) == PEEK_SPANS_MAX:
-            break
-        if span.state != wanted:
+    wanted = STATE_NAMES.index(state) if state else None
+    parts: list[tuple[Span, int, int]] = []
+    limit, room_bytes, characters = min(limit, PEEK_MESSAGES_MAX), PEEK_BYTES_MAX, 0
+    for looked, span in enumerate(queue.spans(first)):
+        low = max(span.low, first)
+        if limit <= 0 or looked == LOOK_SPANS_MAX or len(parts) == PEEK_SPANS_MAX:
+            return Selection(parts, low)
+        if wanted is not None and span.state != wanted:
             continue
-        keys += len(span.batch.envelope.key)
-        if keys > PEEK_KEY_CHARACTERS_MAX:
-            break
-        low = max(span.low, first) - span.batch.first
-        high = min(span.high - span.batch.first, low + limit)
-        fitting = span.batch.block.fitting(low, high, room_bytes) or (0 if parts else 1)
-        if not fitting:
-            break
-        lengths, data = span.batch.block.cut(low, low + fitting)
-        row = span_row(span)
-        rows.append((span.batch.first + low, fitting, *row[2:]))
-        parts.append((lengths, data))
-        limit -= fitting
-        room_bytes -= len(data)
-        if low + fitting < high:  # the next span may be smaller, but what follows may not skip any
-            break
-    return tuple(rows), b"".join(lengths for lengths, _ in parts), b"".join(data for _, data in parts)
+        batch = span.batch
+        characters += len(batch.envelope.key) + (len(span.failure.error) if span.failure else 0)
+        start = low - batch.first
+        fitting = batch.block.fitting(start, min(span.high - batch.first, start + limit), room_bytes)
+        if parts and (not fitting or characters > PEEK_CHARACTERS_MAX):
+            return Selection(parts, low)
+        high = low + max(1, fitting)
+        parts.append((span, low, high))
+        limit -= high - low
+        room_bytes -= batch.bytes_between(low, high)
+        if high < span.high:  # the next span may be smaller, but what follows may not skip any
+            return Selection(parts, high)
+    return Selection(parts, 0)

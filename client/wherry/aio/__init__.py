@@ -2,7 +2,8 @@
 
 from wherry.aio.broker import Broker, connect
 from wherry.aio.consumer import Consumer
+from wherry.aio.dead import Dead
 from wherry.aio.message import Message, Settlement
 from wherry.aio.queue import Queue
 
-__all__ = ["Broker", "Consumer", "Message", "Queue", "Settlement", "connect"]
+__all__ = ["Broker", "Consumer", "Dead", "Message", "Queue", "Settlement", "connect"]

@@ -85,6 +85,18 @@ class Intake:
         link.watch_leases(deadline)
         self._arrived()
 
+    def cancelled(self, ranges: Sequence[tuple[int, int, int]]) -> None:
+        """Gives the credit of cancelled messages back, and drops those that nobody has taken."""
+        for first, count, attempt in ranges:
+            for delivery in list(self._leases):
+                low, high = max(first, delivery.first), min(first + count, delivery.first + delivery.count)
+                if delivery.attempt == attempt and low < high:
+                    delivery.cancelled += ((low, high),)
+                    self._finish(delivery, high - low)
+        kept = [message for message in self.buffer if not message.cancelled]
+        self.buffer.clear()
+        self.buffer.extend(kept)
+
     def stopped(self, error: errors.WherryError) -> None:
         """No more will come: the broker has detached the consumer, or the connection is gone."""
         self.ended = error

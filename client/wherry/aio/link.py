@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from wherry import errors
 from wherry.conversation import (
     Answered,
+    Cancelled,
     Confirmed,
     ConsumerStopped,
     Conversation,
@@ -25,7 +26,7 @@ from wherry.conversation import (
 from wherry.model.options import Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from wherry.model import commands
 
@@ -44,6 +45,9 @@ class Intake(Protocol):
 
     def take(self, delivered: Delivered) -> None:
         """Messages came."""
+
+    def cancelled(self, ranges: Sequence[tuple[int, int, int]]) -> None:
+        """Messages were cancelled: (first offset, count, attempt) of each range."""
 
     def stopped(self, error: errors.WherryError) -> None:
         """No more will come."""
@@ -258,6 +262,11 @@ class Link(asyncio.BufferedProtocol):
         if intake is not None:
             intake.take(event)
 
+    def _tell_cancelled(self, event: Cancelled) -> None:
+        intake = self.intakes.get(event.consumer)
+        if intake is not None:
+            intake.cancelled(event.deliveries)
+
     def _tell_stopped(self, event: ConsumerStopped) -> None:
         intake = self.intakes.pop(event.consumer, None)
         if intake is not None:
@@ -313,6 +322,7 @@ _TELL: dict[type, Callable[[Link, Any], None]] = {
     Answered: Link._tell_answered,  # noqa: SLF001
     Failed: Link._tell_failed,  # noqa: SLF001
     Delivered: Link._tell_delivered,  # noqa: SLF001
+    Cancelled: Link._tell_cancelled,  # noqa: SLF001
     ConsumerStopped: Link._tell_stopped,  # noqa: SLF001
     Ended: Link._tell_ended,  # noqa: SLF001
 }

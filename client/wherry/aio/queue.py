@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from wherry import errors
 from wherry.aio.consumer import Consumer, Intake, runs
+from wherry.aio.dead import Dead
 from wherry.aio.message import ManySettlement, Message, Settlement
 from wherry.conversation import PLAIN, Envelope
-from wherry.delivery import BaseMessage, Delivery, bodies
+from wherry.delivery import Delivery, PeekedMessage, bodies
 from wherry.model import commands
 from wherry.model.commands import Verb
-from wherry.model.fields import BATCH_MESSAGES_MAX, NAME_BYTES_MAX, PRIORITY_MAX
+from wherry.model.fields import BATCH_MESSAGES_MAX, NAME_BYTES_MAX, PRIORITY_MAX, ROWS_MAX
+from wherry.model.names import message_id, split_id
 from wherry.model.options import QueueInfo, Receipt, wire_options
 from wherry.model.times import Duration, moment_ms, to_ms
 from wherry.wire.messages import pack_headers, pack_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from wherry.aio.link import Link
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 BACK_OFF_FACTOR = 2.0
 BACK_OFF_CAP_S = 30.0
 BACK_OFF_DOUBLINGS_MAX = 32
+PEEK_MESSAGES_MAX = 1_000
 BATCH_BYTES_MAX = 1_048_576
 
 
@@ -260,33 +263,93 @@ class Queue:
         reply = await self._link.request(partial(commands.Info, queue=self.name))
         return QueueInfo.from_wire(reply.info)
 
-    async def peek(self, limit: int = 10, *, state: str = "ready", first: int = 0) -> list[BaseMessage]:
+    async def peek(self, limit: int = 10, *, state: str = "ready", first: int = 0) -> list[PeekedMessage]:
         """Looks at messages without taking them.
 
         Args:
-            limit: how many at most; the broker gives up to 1,000 and about 1 MiB at a time.
-            state: ready, delayed, leased or dead.
+            limit: how many at most.
+            state: ready, delayed, leased or dead; "" for any.
             first: the offset to begin at.
         """
+        found: list[PeekedMessage] = []
+        while len(found) < limit:
+            more, first = await self.look(limit - len(found), state, first)
+            found += more
+            if not first:
+                break
+        return found
+
+    async def look(self, limit: int, state: str, first: int) -> tuple[list[PeekedMessage], int]:
+        """One page of what `peek` shows, and the offset at which the next one begins; 0 when there is none."""
+        limit = min(limit, PEEK_MESSAGES_MAX)
         make = partial(commands.Peek, queue=self.name, state=state, first=first, limit=limit)
         reply = await self._link.request(make)
         messages = bodies(reply.lengths, reply.block)
-        result = []
-        for row in reply.spans:
+        found = []
+        for row, detail in zip(reply.spans, reply.details, strict=True):
             delivery = Delivery(self.name, 0, row)
-            result += [BaseMessage(delivery, row[0] + n, *next(messages)) for n in range(row[1])]
-        return result
+            found += [PeekedMessage(delivery, row[0] + n, *next(messages), detail) for n in range(row[1])]
+        return found, reply.next_offset
+
+    async def find(self, message: str | int) -> PeekedMessage:
+        """Looks at one message, in whatever state it is.
+
+        Args:
+            message: its id, or its offset.
+
+        Raises:
+            ValueError: it is the id of another queue's message, or no id.
+            NotFound: it has left the queue, or was never there.
+        """
+        offset = self._offset_of(message)
+        found, _ = await self.look(1, "", offset)
+        if not found or found[0].offset != offset:
+            raise errors.NotFound(f"there is no message {message_id(self.name, offset)}, or no longer")
+        return found[0]
+
+    async def cancel(self, *messages: str | int) -> int:
+        """Removes messages, in whatever state they are, for good.
+
+        A consumer that holds one sees it by `message.cancelled`, and its settle raises `StaleDelivery`.
+
+        Args:
+            messages: their ids, or their offsets.
+
+        Returns:
+            How many were there.
+        """
+        offsets = sorted({self._offset_of(each) for each in messages})
+        total = 0
+        for start in range(0, len(offsets), ROWS_MAX):
+            ranges = tuple((offset, 1) for offset in offsets[start : start + ROWS_MAX])
+            total += await self.total_of(partial(commands.Cancel, queue=self.name, ranges=ranges))
+        return total
+
+    @property
+    def dead(self) -> Dead:
+        """Its dead messages."""
+        return Dead(self)
 
     async def purge(self, *states: str) -> int:
         """Removes all messages in the given states (ready and delayed when none is given); returns how many."""
-        make = partial(commands.Purge, queue=self.name, states=states or ("ready", "delayed"))
+        return await self.total_of(partial(commands.Purge, queue=self.name, states=states or ("ready", "delayed")))
+
+    async def total_of(self, make: Callable[[int], commands.Request]) -> int:
+        """Makes a request whose answer is a number."""
         total: int = (await self._link.request(make)).total
         return total
 
+    def _offset_of(self, message: str | int) -> int:
+        if isinstance(message, int):
+            return message
+        queue, offset = split_id(message)
+        if queue != self.name:
+            raise ValueError(f"{message!r} is no message of queue {self.name!r}")
+        return offset
+
     async def delete(self) -> int:
         """Removes the queue and all that it holds; returns how many messages that were."""
-        total: int = (await self._link.request(partial(commands.Delete, queue=self.name))).total
-        return total
+        return await self.total_of(partial(commands.Delete, queue=self.name))
 
     async def pause(self) -> None:
         """Stops its deliveries; publishes and settles go on."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wherry import errors
 from wherry.conversation.events import (
     Answered,
+    Cancelled,
     Confirmed,
     ConsumerStopped,
     Delivered,
@@ -25,6 +26,15 @@ from wherry.conversation.events import (
     Failed,
     Settled,
     Welcomed,
+)
+from wherry.conversation.outcomes import (
+    again,
+    failed,
+    goodbye_error,
+    refusal,
+    refused_in_part,
+    stale_error,
+    timed_out,
 )
 from wherry.conversation.pending import PLAIN, Consumer, Envelope, Other, Publish, Settle
 from wherry.delivery import Delivery
@@ -43,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "PLAIN",
     "Answered",
+    "Cancelled",
     "Confirmed",
     "ConsumerStopped",
     "Conversation",
@@ -284,7 +295,7 @@ class Conversation:
         self.ended = error
         pending = [*self._unanswered.values(), *self._publishes.values(), *self._settles.values()]
         self._unanswered, self._publishes, self._settles, self._out = {}, {}, {}, []
-        events = [event for each in pending for event in _failed(each, lambda: _again(error))]
+        events = [event for each in pending for event in failed(each, lambda: again(error))]
         return [*events, Ended(error)]
 
     def expire(self, now: float) -> list[Event]:
@@ -293,7 +304,7 @@ class Conversation:
         while self._deadlines and self._deadlines[0][0] <= now:
             pending = self._unanswered.pop(heappop(self._deadlines)[1], None)
             if pending is not None:
-                events += _failed(pending, _timed_out)
+                events += failed(pending, timed_out)
         return events
 
     def next_deadline(self) -> float | None:
@@ -372,7 +383,7 @@ class Conversation:
         for request, stale, *_ in settled.settles:
             settle = self._unanswered.pop(request, None)
             if isinstance(settle, Settle):
-                events.append(Settled([(w, _stale_error(settle, stale, f, c)) for w, f, c in settle.waiters]))
+                events.append(Settled([(w, stale_error(settle, stale, f, c)) for w, f, c in settle.waiters]))
         return events
 
     def _answered(self, reply: Any) -> list[Event]:
@@ -384,8 +395,8 @@ class Conversation:
         if pending is None:
             return []
         if isinstance(pending, Publish) and pending.divisible:
-            return _refused_in_part(pending, error)
-        return _failed(pending, lambda: refusal(error))
+            return refused_in_part(pending, error)
+        return failed(pending, lambda: refusal(error))
 
     def _delivered(self, deliver: replies.Deliver) -> list[Event]:
         consumer = self._consumers.get(deliver.consumer)
@@ -397,13 +408,16 @@ class Conversation:
         deliveries = [Delivery(consumer.queue, epoch, row) for row in deliver.spans]
         return [Delivered(deliver.consumer, deliveries, deliver.lease_ms, deliver.lengths, deliver.block)]
 
+    def _cancelled(self, cancelled: replies.Cancelled) -> list[Event]:
+        return [Cancelled(cancelled.consumer, cancelled.deliveries)]
+
     def _stopped(self, stopped: replies.Stopped) -> list[Event]:
         self._consumers.pop(stopped.consumer, None)
         error = replies.Error(0, stopped.code, stopped.text)
         return [ConsumerStopped(stopped.consumer, refusal(error))]
 
     def _goodbye(self, goodbye: commands.Goodbye) -> list[Event]:
-        return self.end(_goodbye_error(goodbye))
+        return self.end(goodbye_error(goodbye))
 
     def _pinged(self, ping: commands.Ping) -> list[Event]:
         self._out.append(codec.encode(replies.Pong(ping.nonce)))
@@ -425,74 +439,9 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[Event]]] = {
     replies.Piece: Conversation._answered,  # noqa: SLF001
     replies.Error: Conversation._refused,  # noqa: SLF001
     replies.Deliver: Conversation._delivered,  # noqa: SLF001
+    replies.Cancelled: Conversation._cancelled,  # noqa: SLF001
     replies.Stopped: Conversation._stopped,  # noqa: SLF001
     replies.Pong: Conversation._ponged,  # noqa: SLF001
     commands.Ping: Conversation._pinged,  # noqa: SLF001
     commands.Goodbye: Conversation._goodbye,  # noqa: SLF001
 }
-
-
-def refusal(error: replies.Error) -> errors.WherryError:
-    """The exception that an ERROR stands for."""
-    kind = errors.REFUSALS.get(error.code, errors.Internal)
-    if kind is errors.Busy:
-        retry_after = error.retry_after_ms / 1000
-        return errors.Busy(
-            error.text, retry_after=retry_after, queue=error.queue, bound=error.bound, accepted=error.accepted
-        )
-    return kind(error.text)
-
-
-def _refused_in_part(publish: Publish, error: replies.Error) -> list[Event]:
-    """Joined publishes were refused: what became of each.
-
-    TOO_LARGE is said of the first message and looked at no other; the others would have been heard without it, so
-    they are told to try again at once (`retry_after` is 0, which no full queue says).
-    """
-    accepted, waiters = error.accepted, publish.waiters
-    events: list[Event] = []
-    if accepted:
-        events.append(Confirmed(waiters[:accepted], publish.queue, error.first, error.durability, duplicate=False))
-    error = error._replace(accepted=0)  # of each message's own request, nothing was stored
-    if error.code != "too_large":
-        return [*events, Failed(waiters[accepted:], lambda: refusal(error))]
-    again = error._replace(code="busy", retry_after_ms=0)
-    return [Failed(waiters[:1], lambda: refusal(error)), Failed(waiters[1:], lambda: refusal(again))]
-
-
-def _failed(pending: Publish | Settle | Other, error: Callable[[], errors.WherryError]) -> list[Event]:
-    if isinstance(pending, Other):
-        return [Failed([pending.waiter], error)]
-    if isinstance(pending, Settle):
-        return [Settled([(waiter, error()) for waiter, _, _ in pending.waiters])]
-    return [Failed(pending.waiters, error)]
-
-
-def _stale_error(
-    settle: Settle, stale: Sequence[tuple[int, int]], first: int, count: int
-) -> errors.StaleDelivery | None:
-    """The error of the messages [first, first + count) when some of them are stale."""
-    low = next((low for low, n in stale if low < first + count and first < low + n), None)
-    if low is None:
-        return None
-    offset = max(low, first)
-    return errors.StaleDelivery(f"{settle.queue}/{offset} is not leased under this delivery, or no longer")
-
-
-def _timed_out() -> errors.WherryError:
-    return errors.RequestTimeout("the broker did not answer in time; the outcome is unknown", outcome_unknown=True)
-
-
-def _again(error: errors.WherryError) -> errors.WherryError:
-    """Another exception of the same kind and text, so that each waiter raises one of its own."""
-    again = type(error)(*error.args)
-    again.__cause__ = error.__cause__
-    return again
-
-
-def _goodbye_error(goodbye: commands.Goodbye) -> errors.WherryError:
-    if goodbye.code in {"unauthenticated", "forbidden"}:
-        return errors.REFUSALS[goodbye.code](goodbye.text)
-    if goodbye.code in {"bad_frame", "too_large"}:
-        return errors.ProtocolError(f"the broker closed the connection: {goodbye.text}")
-    return errors.Disconnected(f"the broker closed the connection: {goodbye.text or 'it said goodbye'}")

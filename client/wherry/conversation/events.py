@@ -63,10 +63,17 @@ class ConsumerStopped(NamedTuple):
     error: errors.WherryError
 
 
+class Cancelled(NamedTuple):
+    """Messages that a consumer holds were cancelled: (first offset, count, attempt) of each range."""
+
+    consumer: int
+    deliveries: Sequence[tuple[int, int, int]]
+
+
 class Ended(NamedTuple):
     """The conversation is over; all that waited has failed, in events before this one."""
 
     error: errors.WherryError
 
 
-Event = Welcomed | Confirmed | Settled | Answered | Failed | Delivered | ConsumerStopped | Ended
+Event = Welcomed | Confirmed | Settled | Answered | Failed | Delivered | ConsumerStopped | Cancelled | Ended

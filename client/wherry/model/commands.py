@@ -24,6 +24,7 @@ from wherry.model.fields import (
     Options,
     Priority,
     QueueName,
+    Ranges,
     Strings,
     Text,
 )
@@ -154,6 +155,23 @@ class Purge(NamedTuple):
     states: Strings = ("ready", "delayed")
 
 
+class Cancel(NamedTuple):
+    """Removes messages by their offsets, whatever their state; a consumer that holds one is told."""
+
+    request: U32
+    queue: QueueName
+    ranges: Ranges
+
+
+class Redrive(NamedTuple):
+    """Makes dead messages ready again, in their own queue or in another one."""
+
+    request: U32
+    queue: QueueName
+    ranges: Ranges
+    to: Name = ""
+
+
 class Delete(NamedTuple):
     """Removes a queue with all that it holds."""
 
@@ -170,7 +188,7 @@ class Pause(NamedTuple):
 
 
 class Peek(NamedTuple):
-    """Asks for messages of one state from an offset on; never counts as a delivery."""
+    """Asks for messages of one state, or of any, from an offset on; never counts as a delivery."""
 
     request: U32
     queue: QueueName
@@ -204,6 +222,8 @@ Request = (
     | Info
     | ListQueues
     | Purge
+    | Cancel
+    | Redrive
     | Delete
     | Pause
     | Peek

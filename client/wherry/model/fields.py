@@ -176,6 +176,9 @@ Deliveries = Annotated[tuple[Delivered, ...], rows("deliveries", _u64, _count, _
 SpanRow = tuple[int, int, int, int, int, int, str]
 """(first offset, count, attempt, released, published_at_ms, priority, key)"""
 Spans = Annotated[tuple[SpanRow, ...], rows("spans", _u64, _count, _u32, _u32, _moment, _u8, _name)]
+DetailRow = tuple[str, int, int, str, str, int]
+"""(state, due_ms, expires_at_ms, reason, error, failed_at_ms)"""
+Details = Annotated[tuple[DetailRow, ...], rows("details", _name, _moment, _moment, _name, _text, _moment)]
 ConfirmRow = tuple[int, int, bool]
 """(request, first offset, duplicate)"""
 Confirms = Annotated[tuple[ConfirmRow, ...], rows("confirms", _u32, _u64, _flag)]

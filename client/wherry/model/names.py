@@ -29,3 +29,15 @@ def queue_name_problem(name: str) -> str:
 def message_id(queue: str, offset: int) -> str:
     """The id of a message: its queue and its offset, such as `emails/42`."""
     return f"{queue}/{offset}"
+
+
+def split_id(text: str) -> tuple[str, int]:
+    """The queue and the offset that an id names.
+
+    Raises:
+        ValueError: it is no id.
+    """
+    queue, slash, offset = text.rpartition("/")
+    if not slash or not (offset.isascii() and offset.isdigit()) or queue_name_problem(queue):
+        raise ValueError(f"{text[:60]!r} is no id of a message, such as emails/42")
+    return queue, int(offset)

@@ -13,6 +13,8 @@ from wherry.model.fields import (
     U64,
     Binary,
     Confirms,
+    Deliveries,
+    Details,
     DurationMs,
     Flag,
     Lengths,
@@ -83,6 +85,8 @@ class Peeked(NamedTuple):
     request: U32
     spans: Spans
     lengths: Binary = b""
+    details: Details = ()
+    next_offset: U64 = 0
     block: bytes = b""
 
 
@@ -121,6 +125,13 @@ class Stopped(NamedTuple):
     text: Text = ""
 
 
+class Cancelled(NamedTuple):
+    """Messages that a consumer holds were cancelled; their leases are over."""
+
+    consumer: U32
+    deliveries: Deliveries
+
+
 class Error(NamedTuple):
     """Refuses a request."""
 
@@ -138,5 +149,5 @@ class Error(NamedTuple):
 
 Reply = Done | QueueInfo | Queues | Peeked | Snapshot | Piece | Error
 """Answers to one request; Confirm and Settled answer many at once."""
-Push = Deliver | Stopped
+Push = Deliver | Stopped | Cancelled
 Spoken = Welcome | Pong | Confirm | Settled | Reply | Push

@@ -39,6 +39,8 @@ OPCODES: dict[int, type[Any]] = {
     0x34: commands.Delete,
     0x35: commands.Pause,
     0x37: commands.Alter,
+    0x3A: commands.Cancel,
+    0x3B: commands.Redrive,
     0x36: commands.Peek,
     0x40: commands.Backup,
     0x41: commands.ReadBackup,
@@ -53,6 +55,7 @@ OPCODES: dict[int, type[Any]] = {
     0x97: replies.Piece,
     0xA0: replies.Deliver,
     0xA1: replies.Stopped,
+    0xA2: replies.Cancelled,
     0xE0: replies.Error,
 }
 

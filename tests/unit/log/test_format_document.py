@@ -159,8 +159,11 @@ def test_every_table_of_fields_is_tested():
 
 def test_the_causes_are_the_code_s():
     for name, causes in (
-        ("Removed", (records.SETTLED, records.EXPIRED, records.DROPPED, records.PURGED)),
-        ("Returned", (records.FAILED, records.LOST, records.RELEASED)),
+        (
+            "Removed",
+            (records.SETTLED, records.EXPIRED, records.DROPPED, records.PURGED, records.CANCELLED, records.MOVED),
+        ),
+        ("Returned", (records.FAILED, records.LOST, records.RELEASED, records.REDRIVEN)),
     ):
         (meaning,) = (row["meaning"] for row in FORMAT.table(name) if row["name"] == "cause")
         assert tuple(re.findall(r"\w+", meaning.replace(" or ", " "))) == causes

@@ -37,6 +37,8 @@ TO_THE_CORE = [
     commands.Delete(8, "q"),
     commands.Pause(9, "q", True),
     commands.Alter(9, "q", {"max_leased": 5}),
+    commands.Cancel(9, "q", ((1, 1),)),
+    commands.Redrive(9, "q", ((1, 1),)),
     commands.Peek(10, "q"),
 ]
 ONLY_BROKERS_SAY = [
@@ -51,6 +53,7 @@ ONLY_BROKERS_SAY = [
     replies.Piece(1, 0),
     replies.Deliver(1, 1000, (), pack_sizes([0])),
     replies.Stopped(1),
+    replies.Cancelled(1, ((1, 1, 1),)),
     replies.Error(1, "busy"),
 ]
 HARMLESS = [commands.Ping(3), replies.Pong(3)]
