@@ -53,6 +53,7 @@ class Disk:
     def __exit__(self, *_: object) -> None:
         if self._mounted:
             _run("umount", "--lazy", str(self.path))
+        self.path.rmdir()
         self._image.unlink()
 
     def cut(self) -> None:

@@ -23,8 +23,8 @@ BLIND_S = 0.1
 
 
 def cut(disk: Disk, here: Round) -> None:
-    """Cuts the power of the disk, and of the broker a little later; then switches both on again, but for the broker."""
-    code = here.broker.lose_power(disk.cut, here.draw.uniform(0, BLIND_S))
+    """Cuts the power of the disk, and of the broker at once or a little later; then the disk has power again."""
+    code = here.broker.lose_power(disk.cut, here.draw.choice((0, here.draw.uniform(0, BLIND_S))))
     assert code in {None, EXIT_LOG_FAILED}, here.broker.said()
     disk.come_back()
 
