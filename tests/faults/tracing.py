@@ -91,8 +91,9 @@ def _options(data: Path, trace: Path, fault: Fault | None) -> list[str]:
 
 
 class Call(NamedTuple):
-    """One line of a trace; `path` is the first file that it names, and `result` -1 for an error."""
+    """A call in a trace; `path` is the first file that it names, and `result` -1 for an error."""
 
+    thread: str
     name: str
     path: str
     result: int
@@ -100,22 +101,31 @@ class Call(NamedTuple):
 
 
 def read_trace(trace: Path) -> list[Call]:
-    """The calls that a trace tells of, in order; interrupted ones count once."""
-    calls = []
+    """The calls that a trace tells of, in order; those that another thread came between are put together again."""
+    calls: list[Call] = []
+    begun: dict[str, str] = {}
     for line in trace.read_text("utf-8", "replace").splitlines():
-        match = re.match(r"(?:\d+ +)?((\w+)\(.*)", line)
-        if match:
-            path = re.search(r"[<\"](/[^>\"]*)", match[1])
-            result = re.search(r"\) += (-?\d+)", line)
-            calls.append(
-                Call(match[2], path[1] if path else "", int(result[1]) if result else -1, "(INJECTED)" in line)
-            )
+        thread, text = re.match(r"(\d+ +)?(.*)", line).groups("")
+        if text.endswith("<unfinished ...>"):
+            begun[thread] = text
+            continue
+        if text.startswith("<... "):
+            text = begun.pop(thread) + text
+        call = re.match(r"(\w+)\(", text)
+        if call:
+            path = re.search(r"[<\"](/[^>\"]*)", text)
+            result = re.search(r"\) += (-?\d+)", text)
+            number = int(result[1]) if result else -1
+            calls.append(Call(thread, call[1], path[1] if path else "", number, "(INJECTED)" in text))
     return calls
 
 
 def counts(calls: list[Call]) -> Counter[str]:
-    """How often each call was made."""
-    return Counter(call.name for call in calls)
+    """How often each call was made by the thread that made it most often: as far as strace counts."""
+    result: Counter[str] = Counter()
+    for (_, name), count in Counter((call.thread, call.name) for call in calls).items():
+        result[name] = max(result[name], count)
+    return result
 
 
 class Broker(CommandLine):

@@ -203,7 +203,11 @@ class FileLog:
         What is free counts as long as another program cannot have it first; near the end only what the log owns counts,
         and a bet of at most the reserve, so that even a lost one leaves space for all settles.
         """
-        free, reserve = self._store.free_bytes()[0], self.reserve_bytes
+        try:
+            free, reserve = self._store.free_bytes()[0], self.reserve_bytes
+        except OSError as error:
+            self._failed(error)
+            return 0
         journal, writer = self._journal, self._writer
         assert journal is not None
         assert writer is not None

@@ -218,6 +218,20 @@ def test_a_small_disk_has_short_segments():
     assert not log.is_segment_long, "there is no space for the next one"
 
 
+def test_a_disk_that_does_not_answer_ends_the_broker():
+    store, failures = SmallStore(16 * RESERVE), []
+    log = IdleLog(store, lambda call: call(), failures.append)
+    assert list(log.replay(lambda: True)) == []
+    log.start(preamble())
+
+    def broken():
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    store.free_bytes = broken
+    log.room_bytes()
+    assert [each.errno for each in failures] == [errno.EIO]
+
+
 # The real thing.
 
 
