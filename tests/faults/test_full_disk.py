@@ -103,6 +103,7 @@ async def fill_and_drain(url: str, disk: Path, account: Account, size: int, coun
     """A disk gets full, is drained while another program has all the rest, and is free again."""
     other = disk / "other"
     async with wherry.connect(url, timeout=DEADLINE_S) as broker:
+        await account.publish(await broker.declare("kept"), b"nobody settles this one, in the oldest segment")
         await broker.declare("jobs")
         clients = Clients(broker, account, size)
         busy = await clients.publish_until_busy(count)
