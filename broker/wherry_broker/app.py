@@ -125,10 +125,11 @@ class Broker:
             self._log.warning(events.DRAIN_TIMED_OUT, leased=self._shard.leased, drain_s=self._settings.drain_s)
         await self._listener.close("draining", GOODBYE)
         self._pump.close()
-        self._records.close()
-        if isinstance(self._records, FileLog):
-            records = self._records
-            self._log.info(events.LOG_CLOSED, size_bytes=records.size_bytes, written_bytes=records.written_bytes)
+        records = self._records
+        size_bytes = records.size_bytes  # while its last segment is open
+        records.close()
+        if isinstance(records, FileLog):
+            self._log.info(events.LOG_CLOSED, size_bytes=size_bytes, written_bytes=records.written_bytes)
 
 
 def _tell_torn(log: FilteringBoundLogger, torn: Torn, kept: str) -> None:

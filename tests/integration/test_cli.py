@@ -376,6 +376,21 @@ def test_a_broker_that_dies_is_told_in_one_line(tmp_path):
 # queue.
 
 
+def test_publishing_into_a_queue_that_stays_full_ends_with_the_first_signal(served):
+    served.out("queue", "declare", "stuffed", "--max-messages", "1")
+    with served.start("publish", "stuffed", "--lines") as process:
+        process.stdin.write(b"1\n")
+        process.stdin.flush()
+        while counts(served, "stuffed")[0] < 1:
+            assert process.poll() is None
+        process.stdin.write(b"2\n")
+        process.stdin.close()
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+        assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
+    assert said.decode() == "wherry: interrupted (1 messages were published before)\n"
+
+
 def test_one_message_is_shown_and_cancelled(served):
     served.out("publish", "shown", "hello", "there", "--header", "kind=welcome")
     told = dict(line.split("\t") for line in served.out("get", "shown/1").splitlines())

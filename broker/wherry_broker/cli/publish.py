@@ -20,6 +20,8 @@ from wherry_broker.cli.streams import BODY_BYTES_MAX, Input
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+STOP_S = 2.0
+"""How long what is under way may take after a signal: a queue may be full for ever."""
 BATCH_MESSAGES = 1_000
 BATCHES_IN_FLIGHT = 8
 TIMEOUT_S = 30.0
@@ -148,9 +150,15 @@ def _publish_few(
 def _publish_stream(given: Globals, queue: str, separator: bytes, timeout: float, sending: Sending) -> int:
     async def work(broker: wherry.Broker) -> None:
         stop = remote.stop_on_signal()
-        await Stream(broker.queue(queue), timeout, sending).send(Input(sys.stdin.fileno(), stop), separator)
+        source = Input(sys.stdin.fileno(), stop)
+        streaming = asyncio.create_task(Stream(broker.queue(queue), timeout, sending).send(source, separator))
+        await asyncio.wait((streaming, stop), return_when=asyncio.FIRST_COMPLETED)
         if stop.done():
+            await asyncio.wait((streaming,), timeout=STOP_S)
+            streaming.cancel()
+            await asyncio.wait((streaming,))
             fail("interrupted", 128 + stop.result())
+        await streaming
 
     try:
         return remote.run(given, work, TIMEOUT_S)
