@@ -96,11 +96,12 @@ class Batch:
         spans: what is left of it, by offset.
         held_bytes: the bytes of the messages that are left of it.
         home: the segment of the log that it lies in; 0 for none.
+        log_bytes: what it counts as alive there.
         due_ms: when its messages expire; 0 when they do not.
         timer: the entry in `Timers` that stands for its expiry.
     """
 
-    __slots__ = ("block", "due_ms", "envelope", "first", "held_bytes", "home", "queue", "spans", "timer")
+    __slots__ = ("block", "due_ms", "envelope", "first", "held_bytes", "home", "log_bytes", "queue", "spans", "timer")
 
     def __init__(self, queue: Queue, first: int, block: Block, envelope: Envelope) -> None:
         self.queue = queue
@@ -110,6 +111,7 @@ class Batch:
         self.spans: list[Span] = []
         self.held_bytes = block.size
         self.home = 0
+        self.log_bytes = 0
         self.due_ms = 0
         self.timer = 0
 

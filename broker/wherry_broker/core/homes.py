@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 SETTLE_BYTES = 128
 """What a log needs at most to settle one message, in an entry of its own."""
+BATCH_BYTES = 128
+"""What a log needs at most to write a batch again in an entry of its own, but for its block and its texts."""
+SPAN_BYTES = 96
+"""What each span of it adds to that at most, but for the text of a failure."""
+CHARACTER_BYTES = 4
 
 
 class Homes:
@@ -21,8 +26,8 @@ class Homes:
     Attributes:
         current: the segment that new records go into; 0 when no log keeps them.
         oldest: the oldest segment that is not forgotten.
-        live_bytes: the bytes of all live batches that a log holds.
-        resident_bytes: how many of these are in memory as well.
+        live_bytes: how long a log of nothing but what is alive would be, at most.
+        resident_bytes: the bytes of live batches that are in memory as well as in the log.
         owed_bytes: what the log will need to settle all that is alive in it, one message at a time.
         room_bytes: how many bytes the log can take before publishes are refused; None when it sets no limit.
         reserve_bytes: how many more it can take after that.
@@ -53,7 +58,8 @@ class Homes:
         batch.home = segment
         if batch.home:
             self._batches[batch.home] = self._batches.get(batch.home, 0) + 1
-            self.live_bytes += batch.block.size
+            batch.log_bytes = _log_bytes(batch)
+            self.live_bytes += batch.log_bytes
             self.owed_bytes += SETTLE_BYTES * batch.block.count
             if batch.block.data is not None:
                 self.resident_bytes += batch.block.size
@@ -62,7 +68,7 @@ class Homes:
         """A batch is gone, or is about to be stored elsewhere."""
         if batch.home:
             self._batches[batch.home] -= 1
-            self.live_bytes -= batch.block.size
+            self.live_bytes -= batch.log_bytes
             self.owed_bytes -= SETTLE_BYTES * batch.block.count
             if batch.block.data is not None:
                 self.resident_bytes -= batch.block.size
@@ -78,3 +84,17 @@ class Homes:
             self._batches.pop(self.oldest, None)
             self.oldest += 1
         return self.oldest
+
+
+def _log_bytes(batch: Batch) -> int:
+    """How much of a log a batch takes at most when it is written again now, with an entry of its own.
+
+    Were it less than it takes, cleaning would never see a clean log, and write all of it again for ever.
+    """
+    block = batch.block
+    size = block.size + len(block.lengths) + BATCH_BYTES + CHARACTER_BYTES * len(batch.envelope.key)
+    for span in batch.spans:
+        size += SPAN_BYTES
+        if span.failure is not None:
+            size += CHARACTER_BYTES * len(span.failure.error)
+    return size

@@ -144,7 +144,6 @@ class Queue:
         batch = Batch(self, first, block, envelope)
         self._index.insert(batch)
         batch.held_bytes = sum(batch.bytes_between(stage.low, stage.high) for stage in stages)
-        self._settle_in(batch)
         self.next_offset = max(self.next_offset, batch.end)
         if envelope.expires_at_ms:
             self._timers.arm(batch, envelope.expires_at_ms)
@@ -159,6 +158,7 @@ class Queue:
                 self._dead[span] = None
             elif ready_at_ms:
                 self._timers.arm(span, ready_at_ms)
+        self._settle_in(batch)
 
     def rehome(self, batch: Batch, block: Block) -> None:
         """A batch was written again: it lies in the current segment now."""

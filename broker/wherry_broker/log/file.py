@@ -110,10 +110,10 @@ class FileLog:
 
     @property
     def _long_bytes(self) -> int:
-        # A preamble may be as long as a segment was meant to be: then each segment would call for the next one at once,
-        # and cleaning would never come to an end.
+        # A preamble may be as long as a segment was meant to be: then each segment would call for the next one at once.
+        # Far more has to follow it, or preambles would count as garbage that no cleaning takes away.
         opening_bytes = self._journal.opening_bytes if self._journal is not None else 0
-        return max(self._segment_bytes, 2 * opening_bytes)
+        return max(self._segment_bytes, 4 * opening_bytes)
 
     # Before the start.
 

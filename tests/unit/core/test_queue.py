@@ -3,7 +3,10 @@ from __future__ import annotations
 import pytest
 
 from wherry_broker.core.batch import DEAD, DELAYED, LEASED, READY, Envelope, Failure
+from wherry_broker.core.housekeeping import rehomed
+from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.records import FAILED, RELEASED, Stage
+from wherry_broker.log.codec import encode_entry
 
 
 class Holder:
@@ -225,3 +228,22 @@ def test_the_dead_of_a_batch_that_was_written_again_have_their_place(make_queue,
     driver.queue.adopt(4, block_of(b"c"), Envelope(0), stages)
     driver.queue.restored(40)
     assert [span.low for span in driver.queue.dead()] == [4, 2, 1]
+
+
+@pytest.mark.parametrize("text", ["", "x" * 1000, "\N{ROWBOAT}" * 300])
+def test_what_counts_as_alive_is_no_less_than_it_takes_to_write_it_again(make_queue, block_of, text):
+    """It was the bytes of the messages only: of many small ones, a log was always full of garbage, and written again
+    and again, by a broker that nobody asked for anything."""
+    driver = make_queue(QueueOptions(durability="synced"), restoring=True)
+    driver.queue._homes.current = 1
+    big = (1 << 63) - 1
+    block = block_of(*[b""] * 12)
+    block.checksum = (1 << 32) - 1
+    failure = Failure("attempts", text, big)
+    stages = tuple(Stage(big + at, big + at + 1, big, big, big, at % 2 == 0, failure) for at in range(12))
+    driver.queue.adopt(big, block, Envelope(big, big, 9, text[:255]), stages)
+    batch = next(driver.queue.batches_since(0))
+    encoded = encode_entry(1, big, big, big, [rehomed(batch)], lambda block: block.data)
+    assert encoded.size <= driver.queue._homes.live_bytes < 4 * encoded.size + 2000
+    driver.queue.remove(big, big + 12, "purged", 1)
+    assert driver.queue._homes.live_bytes == 0
