@@ -342,9 +342,10 @@ class Audit:
     def _check_dedupe(self, asked, first, duplicate):
         command, at_ms, latest_ms, _ = asked
         key = (self.key_name(command.queue), command.dedupe)
-        known, until = self._dedupe.get(key, (0, 0))
-        if until <= latest_ms or known < self._floors.get(command.queue, 0):
-            known = until = 0  # forgotten: the clock was set back since, or it was another queue of that name
+        newest = known, until = self._dedupe.get(key, (0, 0))
+        if until <= latest_ms or known < self._floors.get(command.queue, 0) or first < known:
+            # Forgotten, since the clock was set back meanwhile, or another queue of that name; or not stored yet then.
+            known = until = 0
         expect(command.dedupe or not duplicate, "only a dedupe key makes a duplicate", command)
         expect(
             duplicate or until <= at_ms, "a retry under a dedupe key is stored once", key, known, first, until, at_ms
@@ -352,7 +353,7 @@ class Audit:
         expect(not duplicate or known in {0, first} or until <= at_ms, "a duplicate is of the first", key, known, first)
         window_ms = self._options[command.queue]["dedupe_window_ms"]
         if command.dedupe and not duplicate and window_ms:
-            self._dedupe[key] = (first, at_ms + window_ms)
+            self._dedupe[key] = max(newest, (first, at_ms + window_ms))
 
     def _said_settled(self, link, settled):
         for request, stale_ranges in settled.settles:

@@ -210,6 +210,13 @@ class Client:
         waiter = (Verb.ACK, held.delivery, held.low, held.high - held.low)
         self.conversation.settle(held.delivery, Verb.ACK, *waiter[2:], waiter, self._deadline())
 
+    def purge_all(self):
+        """Empties all queues, but for what is leased."""
+        if self.conversation.welcome is not None:
+            for name in self._names:
+                self._ask(commands.Purge, name, ("ready", "delayed", "dead"))
+            self.send()
+
     def do_oddity(self, what):
         """Does one of the rarer things."""
         name = self._pick(self._names)

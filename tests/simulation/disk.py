@@ -239,7 +239,7 @@ class SimulatedDisk:
     def sync_names(self):
         several = len(self.changes) > 1 and all(change.inode is None for change in self.changes)
         self._begin("sync_names")
-        if several and self.risks_removals and self.rng.random() < 0.5:
+        if several and self.risks_removals and self.rng.random() < 0.8:
             raise PowerCut
         if self.sync_error is not None:
             self.sync_error -= 1

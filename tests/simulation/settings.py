@@ -47,7 +47,7 @@ def draw_settings(rng):
     choice = rng.choice
     settings = Settings(
         clients=choice([1, 2, 3, 4]),
-        segment_bytes=choice([600, 1500, 4000, 20_000]),
+        segment_bytes=choice([300, 600, 1500, 6000]),
         memory_bytes_max=choice([0, 300, 2000, 100_000]),
         ahead_bytes=choice([60, 300, 1000]),
         sync_interval_ms=choice([1, 20, 100]),
@@ -57,7 +57,7 @@ def draw_settings(rng):
         big_messages=choice([False, False, True]),
         settle_share=choice([0.3, 0.6, 0.9]),
         oddity_share=choice([0.05, 0.05, 0.3]),
-        risks_removals=choice([False, True]),
+        risks_removals=choice([False, True, True]),
     )
     settings.weights = {
         "client": choice([8, 15, 30]),
@@ -66,6 +66,7 @@ def draw_settings(rng):
         "writer": choice([5, 15, 30]),
         "reader": choice([2, 10]),
         "time": choice([1, 4]),
+        "sweep": choice([0.0, 0.03, 0.15]),
         "disconnect": choice([0.0, 0.05, 0.3]),
         "power": choice([0.0, 0.05, 0.2]),
         "kill": choice([0.0, 0.05, 0.1]),

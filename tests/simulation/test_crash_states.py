@@ -16,7 +16,7 @@ from simulation.mutants import MUTANTS
 from simulation.restarts import differences
 from wherry_broker.log.recovery import CorruptLog
 
-DEFAULT_SUBSETS = 24
+DEFAULT_SUBSETS = 26
 SUBSETS = int(os.environ.get("WHERRY_TEST_SUBSETS", str(DEFAULT_SUBSETS)))
 LONG_WORKLOADS = 5
 

@@ -7,7 +7,7 @@ import pytest
 from simulation.mutants import MUTANTS
 from simulation.run import Failed, run_seed
 
-SEEDS_MAX = 100
+SEEDS_MAX = 200
 STEPS = 2_000
 
 

@@ -64,6 +64,7 @@ class World:
             "writer": self._writer,
             "reader": self._reader,
             "time": self._time,
+            "sweep": self._sweep,
             "disconnect": self._disconnect,
             "power": self._power,
             "kill": self._kill,
@@ -241,6 +242,12 @@ class World:
     def _pass_time(self, ms):
         self.clock.steady_ms += ms
         self.life.loop.pass_time()
+
+    def _sweep(self):
+        """A client empties all queues: many segments of the log hold nothing any more, all at once."""
+        client = self.clients[self._below(len(self.clients))]
+        if client.link is not None:
+            client.purge_all()
 
     def _disconnect(self):
         client = self.clients[self._below(len(self.clients))]
