@@ -35,8 +35,8 @@ test: $(VENV)  ## the default tests; ARGS="-k consume -x" for pytest
 ci:  ## everything that a merge needs, from an empty machine
 	.ci/run
 
-ci-long: $(VENV)  ## all tests, the slow ones too
-	$(PYTEST) -m "slow or not slow" $(ARGS)
+ci-long: $(VENV)  ## the slow tests, which the default run leaves out
+	$(PYTEST) -m slow -rP $(ARGS)
 
 sim: $(VENV)  ## for a release: the simulation, the core against its model, and damaged logs; takes hours
 	$(PYTEST) -s tests/simulation tests/property/test_core_model.py tests/property/test_log_damage.py \
