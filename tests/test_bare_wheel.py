@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from installing import ROOT, need_index, run
+from serving import Served
 
 SERVER_ONLY = ("click", "structlog", "uvloop")
 
@@ -18,6 +19,25 @@ import json, sys
 before = set(sys.modules)
 import wherry
 print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
+"""
+
+
+WORKING = """
+import asyncio, sys, wherry
+
+async def main():
+    async with wherry.connect(sys.argv[1]) as broker:
+        queue = await broker.declare("bare", max_attempts=3)
+        await queue.publish_many([b"one", b"two"], headers={"kind": "greeting"})
+        async with queue.consume(credit=2) as consumer:
+            async for message in consumer:
+                async with message:
+                    print(message.id.partition("/")[0], message.body.decode(), message.headers)
+                if message.body == b"two":
+                    break
+        print((await queue.info()).removed)
+
+asyncio.run(main())
 """
 
 
@@ -73,6 +93,17 @@ def test_importing_the_client_imports_nothing_of_the_broker(bare):
     imported = set(json.loads(done.stdout))
     assert {"wherry", "msgpack"} <= imported
     assert not imported & {*SERVER_ONLY, "wherry_broker"}
+
+
+def test_the_client_works_with_msgpack_alone(bare, tmp_path):
+    with Served(tmp_path) as broker:
+        done = run(bare.bin / "python", "-W", "error", "-c", WORKING, broker.url, cwd=bare.wheel.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "bare one {'kind': 'greeting'}",
+        "bare two {'kind': 'greeting'}",
+        "{'settled': 2}",
+    ]
 
 
 def test_every_public_name_is_there(bare):
