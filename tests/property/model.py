@@ -49,6 +49,8 @@ class Queue:
         return next((each for each in self.messages if each["offset"] == offset), None)
 
     def alter(self, options):
+        longer = options.get("dedupe_window_ms", self.options["dedupe_window_ms"]) - self.options["dedupe_window_ms"]
+        self.dedupe = {key: (first, until + longer) for key, (first, until) in self.dedupe.items()}
         self.options = {**self.options, **options}
         self.held_before = {
             "messages": len(self.messages),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class DedupeKeys(dict[str, tuple[int, int]]):
@@ -32,13 +36,21 @@ class DedupeKeys(dict[str, tuple[int, int]]):
         first, until_ms = self.get(key, (0, 0))
         return first if until_ms > now_ms else None
 
+    def shift(self, by_ms: int) -> None:
+        """Remembers all keys for so much longer, or shorter, as when the window is another one."""
+        if by_ms:
+            self._change(lambda until_ms: until_ms + by_ms)
+
     def limit(self, limit_ms: int) -> None:
         """Forgets all keys at that moment at the latest.
 
         A clock that was set back would make a key last longer, and what is published under it count as a duplicate.
         """
-        kept = sorted((min(until_ms, limit_ms), key, first) for key, (first, until_ms) in self.items())
+        self._change(lambda until_ms: min(until_ms, limit_ms))
+
+    def _change(self, until: Callable[[int], int]) -> None:
+        changed = sorted((until(until_ms), key, first) for key, (first, until_ms) in self.items())
         self.clear()
         self._order.clear()
-        for until_ms, key, first in kept:
+        for until_ms, key, first in changed:
             self.restate(key, first, until_ms)

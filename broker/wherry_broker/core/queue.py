@@ -315,6 +315,7 @@ class Queue:
 
     def change(self, options: QueueOptions) -> None:
         """Has other options from now on."""
+        self.dedupe.shift(options.dedupe_window_ms - self.options.dedupe_window_ms)
         self.options = options
         self._limit()
 

@@ -36,3 +36,13 @@ def test_a_key_that_was_remembered_twice_is_forgotten_once():
     keys.restate("a", 2, 100)
     keys.remember("b", 3, 200, 50)
     assert list(keys) == ["b"]
+
+
+def test_another_window_holds_for_the_keys_that_are_there():
+    dedupe = DedupeKeys()
+    dedupe.remember("a", 7, 100, 50)
+    dedupe.remember("b", 8, 110, 50)
+    dedupe.shift(-40)
+    assert (dedupe.known("a", 109), dedupe.known("a", 110), dedupe.known("b", 119)) == (7, None, 8)
+    dedupe.remember("c", 9, 115, 10)
+    assert list(dedupe) == ["b", "c"]
