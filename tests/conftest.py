@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 import uvloop
+from hypothesis import settings
 
 import wherry
 from patience import PATIENCE_S
@@ -26,6 +28,11 @@ from wherry_broker.server.clock import Clock
 from wherry_broker.server.limits import Limits
 from wherry_broker.server.listener import Listener
 from wherry_broker.server.pump import Pump, restore
+
+# Where a change is judged, the same examples for every change; elsewhere, and in `make sim`, new ones every time.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -97,7 +97,7 @@ class Queue:
         first = self.next_offset
         self.store(taken, command, now, ready_at, expires_at)
         if taken == bodies:
-            if command.dedupe:
+            if command.dedupe and options["dedupe_window_ms"]:
                 self.dedupe[command.dedupe] = (first, now + options["dedupe_window_ms"])
             return ("confirm", first, False)
         over = len(self.messages) + (1 if divisible else len(bodies)) > options["max_messages"]

@@ -252,8 +252,8 @@ def room(queue: Queue, block: Block, now_ms: int, *, divisible: bool) -> Room:
         return Room(block.count, None)
     _check_can_ever_fit(queue, block, divisible=divisible)
     count = 0
-    if divisible:
-        count = block.fitting(0, max(0, min(block.count, spare_messages)), max(0, spare_bytes))
+    if divisible and spare_bytes >= 0:  # less than 0 after an ALTER: then not even an empty message fits
+        count = block.fitting(0, max(0, min(block.count, spare_messages)), spare_bytes)
     by_messages = block.count > spare_messages and (not divisible or count == max(0, spare_messages))
     return Room(count, busy(queue, block.count, block.size, now_ms, by_messages=by_messages))
 

@@ -57,6 +57,13 @@ def test_room_is_exact(make_queue, block_of, bodies, divisible, fits, bound):
     assert (room.busy.bound if room.busy else "") == bound
 
 
+def test_nothing_fits_into_a_queue_that_holds_more_than_it_may_since_it_was_altered(make_queue, block_of):
+    queue = full(make_queue, b"x", b"xxxx", max_messages=4, max_bytes=10)
+    queue.change(queue.options.changed({"max_bytes": 4}))
+    room = decide.room(queue, block_of(b"", b"x"), 0, divisible=True)
+    assert (room.fits, room.busy.bound) == (0, "max_bytes")
+
+
 def test_a_bound_met_exactly_is_not_broken(make_queue, block_of):
     queue = full(make_queue, b"x", max_messages=2, max_bytes=3)
     assert decide.room(queue, block_of(b"xx"), 0, divisible=False) == (1, None)
