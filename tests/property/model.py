@@ -49,8 +49,9 @@ class Queue:
         return next((each for each in self.messages if each["offset"] == offset), None)
 
     def alter(self, options):
-        longer = options.get("dedupe_window_ms", self.options["dedupe_window_ms"]) - self.options["dedupe_window_ms"]
-        self.dedupe = {key: (first, until + longer) for key, (first, until) in self.dedupe.items()}
+        window = self.options["dedupe_window_ms"]
+        shorter = max(0, window - options.get("dedupe_window_ms", window))
+        self.dedupe = {key: (first, until - shorter) for key, (first, until) in self.dedupe.items()}
         self.options = {**self.options, **options}
         self.held_before = {
             "messages": len(self.messages),

@@ -36,10 +36,13 @@ class DedupeKeys(dict[str, tuple[int, int]]):
         first, until_ms = self.get(key, (0, 0))
         return first if until_ms > now_ms else None
 
-    def shift(self, by_ms: int) -> None:
-        """Remembers all keys for so much longer, or shorter, as when the window is another one."""
-        if by_ms:
-            self._change(lambda until_ms: until_ms + by_ms)
+    def shorten(self, by_ms: int) -> None:
+        """The window is shorter by `by_ms` now, for what is remembered too.
+
+        So nothing is remembered for longer than the window that there is, and a restart need not know of another one.
+        A longer window changes nothing of what is remembered: it would bring back what was forgotten and is not swept.
+        """
+        self._change(lambda until_ms: until_ms - by_ms)
 
     def limit(self, limit_ms: int) -> None:
         """Forgets all keys at that moment at the latest.

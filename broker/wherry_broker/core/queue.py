@@ -315,7 +315,8 @@ class Queue:
 
     def change(self, options: QueueOptions) -> None:
         """Has other options from now on."""
-        self.dedupe.shift(options.dedupe_window_ms - self.options.dedupe_window_ms)
+        if options.dedupe_window_ms < self.options.dedupe_window_ms:
+            self.dedupe.shorten(self.options.dedupe_window_ms - options.dedupe_window_ms)
         self.options = options
         self._limit()
 

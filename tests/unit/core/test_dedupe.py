@@ -38,11 +38,12 @@ def test_a_key_that_was_remembered_twice_is_forgotten_once():
     assert list(keys) == ["b"]
 
 
-def test_another_window_holds_for_the_keys_that_are_there():
-    dedupe = DedupeKeys()
-    dedupe.remember("a", 7, 100, 50)
-    dedupe.remember("b", 8, 110, 50)
-    dedupe.shift(-40)
-    assert (dedupe.known("a", 109), dedupe.known("a", 110), dedupe.known("b", 119)) == (7, None, 8)
-    dedupe.remember("c", 9, 115, 10)
-    assert list(dedupe) == ["b", "c"]
+def test_a_shorter_window_counts_for_what_is_remembered_already():
+    """A restart limits all keys to the window that the queue has then: it forgot those of a longer one."""
+    keys = DedupeKeys()
+    keys.remember("a", 1, 1_000, 500)
+    keys.remember("b", 2, 1_200, 500)
+    keys.shorten(400)
+    assert (keys.known("a", 1_099), keys.known("a", 1_100), keys.known("b", 1_299)) == (1, None, 2)
+    keys.remember("c", 3, 1_100, 100)
+    assert list(keys) == ["b", "c"]

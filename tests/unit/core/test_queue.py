@@ -247,3 +247,12 @@ def test_what_counts_as_alive_is_no_less_than_it_takes_to_write_it_again(make_qu
     assert encoded.size <= driver.queue._homes.live_bytes < 4 * encoded.size + 2000
     driver.queue.remove(big, big + 12, "purged", 1)
     assert driver.queue._homes.live_bytes == 0
+
+
+def test_a_longer_dedupe_window_brings_no_forgotten_key_back(make_queue):
+    driver = make_queue(QueueOptions(dedupe_window_ms=50))
+    driver.queue.dedupe.remember("a", 1, 0, 50)
+    driver.queue.change(QueueOptions(dedupe_window_ms=500))
+    assert (driver.queue.dedupe.known("a", 49), driver.queue.dedupe.known("a", 50)) == (1, None)
+    driver.queue.change(QueueOptions(dedupe_window_ms=490))
+    assert driver.queue.dedupe.known("a", 40) is None
