@@ -173,6 +173,20 @@ GOOD: dict[str, Callable[[], Tale]] = {
         .done("p:2", 1, who="c/2", token=(2, 1))
         .drained()
     ),
+    "written loses by the first of two power cuts, and keeps what came between them": lambda: (
+        Tale("written", window_s=30)
+        .pub("p:1", 1)
+        .pub("p:2", 2)
+        .crash(POWER)
+        .pub("p:3", 1, who="p/2")
+        .pub("p:4", 2, who="p/2")
+        .pub("p:5", 3, who="p/2")
+        .crash(POWER)
+        .done("p:3", 1, who="c/3", token=(3, 1))
+        .done("p:4", 2, who="c/3", token=(3, 1))
+        .done("p:5", 3, who="c/3", token=(3, 1))
+        .drained()
+    ),
     "written stores again what a power cut took": lambda: (
         Tale("written")
         .pub("p:1", 1, dedupe=True)
