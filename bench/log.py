@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import shutil
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +29,8 @@ import uvloop
 
 import wherry
 from loads import BIG, DONE_BYTES, LOADS, Case
-from measure import HERE, Broker, Child, finish, medians, percentiles_ms
+from loopback import move, worker
+from measure import Broker, finish, medians, percentiles_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,43 +53,12 @@ def directory() -> Iterator[str]:
         shutil.rmtree(path)
 
 
-def worker(role: str, broker: Broker, case: Case) -> Child:
-    child = Child(str(HERE / "worker.py"), role, broker.address, json.dumps(asdict(case)))
-    assert child.line() == "ready"
-    return child
-
-
 def run(role: str, broker: Broker, case: Case) -> dict[str, float]:
     """Has one worker do all of a case; returns its rate."""
     with worker(role, broker, case) as child:
         child.go()
         got = child.result()
     return {"msg/s": case.count / (got["end"] - got["begin"])}
-
-
-def move(case: Case, data: str) -> dict[str, float]:
-    """Moves a case's messages through a new broker, the producer and the consumer at a time."""
-    with tempfile.NamedTemporaryFile() as shared:
-        shared.write(bytes(DONE_BYTES))
-        shared.flush()
-        case = replace(case, shared=shared.name)
-        with (
-            Broker(data) as broker,
-            worker("consumer", broker, case) as consumer,
-            worker("producer", broker, case) as producer,
-        ):
-            cpu = broker.cpu_s()
-            consumer.go()
-            producer.go()
-            sent, got = producer.result(), consumer.result()
-            cpu = broker.cpu_s() - cpu
-    wall = got["end"] - sent["begin"]
-    return {
-        "msg/s": case.count / wall,
-        "MB/s": case.count * case.size / wall / MB,
-        "server us/msg": cpu * 1e6 / case.count,
-        **percentiles_ms(got["samples"]),
-    }
 
 
 def disk_rate(size: int, total: int) -> dict[str, float]:
@@ -123,7 +92,7 @@ def disk_latencies_ns(size: int, count: int) -> list[int]:
 def rates(count: int) -> dict[str, dict[str, float]]:
     """The row of each level, and that of the disk."""
     case = replace(LOADS[BIG], count=count)
-    rows = {"memory": move(case, "")}
+    rows = {"memory": move(case)}
     with directory() as data:
         rows["synced"] = move(case, data)
     # As much at a time as group commit has when all that is in flight waits for the commit before.

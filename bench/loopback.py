@@ -27,14 +27,14 @@ def worker(role: str, broker: Broker, case: Case) -> Child:
     return child
 
 
-def move(case: Case) -> dict[str, float]:
-    """Moves a case's messages through a new broker."""
+def move(case: Case, data: str = "") -> dict[str, float]:
+    """Moves a case's messages through a new broker, with its log in the directory `data` if that is not ""."""
     with tempfile.NamedTemporaryFile() as shared:
         shared.write(bytes(DONE_BYTES))
         shared.flush()
         case = replace(case, shared=shared.name)
         with (
-            Broker() as broker,
+            Broker(data) as broker,
             worker("consumer", broker, case) as consumer,
             worker("producer", broker, case) as producer,
         ):
