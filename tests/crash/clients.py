@@ -12,6 +12,7 @@ import contextlib
 import random
 import sys
 import zlib
+from abc import ABC, abstractmethod
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ def _checksum(name: str, queue: str, rest: bytes) -> int:
     return zlib.crc32(rest, zlib.crc32(f"{name} {queue}".encode()))
 
 
-class Client:
+class Client(ABC):
     """One process: connects, works until the connection is lost, connects anew.
 
     Args:
@@ -92,9 +93,9 @@ class Client:
                 await self._leave(broker)
         self.record.close()
 
+    @abstractmethod
     async def work(self, broker: wherry.Broker) -> None:
         """Uses one connection until it is lost, or it is time to stop."""
-        raise NotImplementedError
 
     async def _leave(self, broker: wherry.Broker) -> None:
         with contextlib.suppress(wherry.WherryError):

@@ -12,7 +12,44 @@ BAR = 30
 MIB = 1_048_576
 
 
-class Progress:
+class Line:
+    """One line on a terminal that is written again as the work goes on; nothing anywhere else.
+
+    Attributes:
+        count: how much is done.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._terminal = sys.stderr.isatty()
+        self._started = time.monotonic()
+        self._due = self._started + QUIET_S
+        self._shown = False
+
+    def add(self, count: int) -> None:
+        """So much more is done."""
+        self.count += count
+        if self._terminal and time.monotonic() >= self._due:
+            self._show("")
+
+    def end(self) -> None:
+        """All is done, or the work ends: leaves the last line standing, if there was any."""
+        if self._shown:
+            self._show("\n")
+
+    def _show(self, end: str) -> None:
+        now = time.monotonic()
+        self._due = now + EVERY_S
+        self._shown = True
+        sys.stderr.write(f"\r\x1b[K{self._text(self.count / (now - self._started))}{end}")
+        sys.stderr.flush()
+
+    def _text(self, rate: float) -> str:
+        """What the line says, at so much a second."""
+        return f"{self.count:,}, {rate:,.0f} a second"
+
+
+class Progress(Line):
     """Counts messages and shows them.
 
     Args:
@@ -20,35 +57,14 @@ class Progress:
     """
 
     def __init__(self, verb: str) -> None:
-        self.count = 0
+        super().__init__()
         self._verb = verb
-        self._terminal = sys.stderr.isatty()
-        self._started = time.monotonic()
-        self._due = self._started + QUIET_S
-        self._shown = False
 
-    def add(self, count: int) -> None:
-        """So many more are done."""
-        self.count += count
-        if self._terminal and time.monotonic() >= self._due:
-            self._show("")
-
-    def end(self) -> None:
-        """All are done: leaves the last line standing, if there was any."""
-        if self._shown:
-            self._show("\n")
-
-    def _show(self, end: str) -> None:
-        now = time.monotonic()
-        self._due = now + EVERY_S
-        self._shown = True
-        rate = self.count / (now - self._started)
-        text = f"\r\x1b[K{self._verb} {self.count:,} messages, {rate:,.0f} a second{end}"
-        sys.stderr.write(text)
-        sys.stderr.flush()
+    def _text(self, rate: float) -> str:
+        return f"{self._verb} {self.count:,} messages, {rate:,.0f} a second"
 
 
-class Copying:
+class Copying(Line):
     """Shows how much of a known number of bytes is copied.
 
     Args:
@@ -56,31 +72,10 @@ class Copying:
     """
 
     def __init__(self, total: int) -> None:
+        super().__init__()
         self._total = total
-        self._copied = 0
-        self._terminal = sys.stderr.isatty()
-        self._started = time.monotonic()
-        self._due = self._started + QUIET_S
-        self._shown = False
 
-    def add(self, size: int) -> None:
-        """So many more bytes are copied."""
-        self._copied += size
-        if self._terminal and time.monotonic() >= self._due:
-            self._show("")
-
-    def end(self) -> None:
-        """All are copied, or the work ends: leaves the last line standing, if there was any."""
-        if self._shown:
-            self._show("\n")
-
-    def _show(self, end: str) -> None:
-        now = time.monotonic()
-        self._due = now + EVERY_S
-        self._shown = True
-        share = self._copied / self._total if self._total else 1.0
+    def _text(self, rate: float) -> str:
+        share = self.count / self._total if self._total else 1.0
         bar = ("#" * round(BAR * share)).ljust(BAR, ".")
-        rate = self._copied / (now - self._started)
-        text = f"[{bar}] {share:4.0%} of {self._total / MIB:,.0f} MiB, {rate / MIB:,.0f} MiB a second"
-        sys.stderr.write(f"\r\x1b[K{text}{end}")
-        sys.stderr.flush()
+        return f"[{bar}] {share:4.0%} of {self._total / MIB:,.0f} MiB, {rate / MIB:,.0f} MiB a second"
