@@ -48,7 +48,7 @@ async def test_what_does_not_fit_into_memory_comes_back_in_order(harness, tmp_pa
     assert held.bytes_held == MESSAGES * (1 + BODY_BYTES)  # an empty map of headers is one byte
     assert running.resident_bytes("q") == running.shard.state.homes.resident_bytes < 1.5 * MEMORY_BYTES_MAX
     assert await drain(queue, MESSAGES) == [body(number) for number in range(MESSAGES)]
-    assert (held.absent, running.shard.state.homes.resident_bytes) == (0, 0)
+    assert (held.residence.absent, running.shard.state.homes.resident_bytes) == (0, 0)
 
 
 async def test_peeking_and_failed_attempts_reach_what_is_not_in_memory(harness, tmp_path):
@@ -84,6 +84,6 @@ async def test_the_dead_are_moved_though_their_bytes_are_in_the_log_only(harness
         await asyncio.gather(*(message.reject("no") for message in messages))
     held = running.shard.state.names["q"]
     for batch in list(held.batches_since(0))[:2]:
-        held.page_out(batch)
+        held.residence.page_out(batch)
     assert await queue.dead.redrive("other") == 20
     assert await drain(other, 20) == [body(number) for number in range(20)]

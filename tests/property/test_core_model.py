@@ -18,8 +18,7 @@ from model import Consumer, Model, bodies_of, expanded, seen
 
 from durable import durable_state
 from wherry.model import commands, replies
-from wherry_broker.core import decide, dispatch, index, lane, records, timers, turns
-from wherry_broker.core import queue as core_queue
+from wherry_broker.core import bounds, dispatch, index, lane, records, residence, timers, turns
 from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.options import QueueOptions
@@ -119,7 +118,7 @@ class CoreMachine(RuleBasedStateMachine):
         for module, name in ((index, "HOLES_MIN"), (lane, "GARBAGE_MIN"), (timers, "GARBAGE_MIN")):
             self.patches.setattr(module, name, 2)
         self.patches.setattr(dispatch, "SPAN_BYTES_MAX", SPAN_BYTES_MAX)
-        self.patches.setattr(core_queue, "COMPACT_BYTES_MIN", 4)
+        self.patches.setattr(residence, "COMPACT_BYTES_MIN", 4)
         self.patches.setattr(turns, "QUANTUM", 2)
         self.jitter = 0.5
         self.now = 1_000_000
@@ -295,7 +294,7 @@ class CoreMachine(RuleBasedStateMachine):
         assert (reply.bound, reply.first, reply.accepted) == expected[2:]
         assert reply.retryable == (reply.code == "busy")
         if reply.code == "busy":
-            assert decide.RETRY_AFTER_FLOOR_MS <= reply.retry_after_ms <= decide.RETRY_AFTER_CEILING_MS
+            assert bounds.RETRY_AFTER_FLOOR_MS <= reply.retry_after_ms <= bounds.RETRY_AFTER_CEILING_MS
 
     publish_more, publish_yet_more = publish, publish  # more names, more weight
 

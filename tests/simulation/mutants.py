@@ -6,7 +6,7 @@ monkeypatch; which promise it breaks is for the simulation to say.
 
 from __future__ import annotations
 
-from wherry_broker.core import decide, housekeeping, ledger, pager, records
+from wherry_broker.core import bounds, decide, housekeeping, ledger, pager, records
 from wherry_broker.core.batch import DELAYED, READY
 from wherry_broker.core.homes import Homes
 from wherry_broker.core.lane import Lane
@@ -332,7 +332,7 @@ def what_comes_during_a_commit_is_answered_with_it(patch):
 
 @mutant
 def the_bound_is_off_by_one(patch):
-    real = decide.room
+    real = bounds.room
 
     def room(queue, block, now_ms, *, divisible):
         options = queue.options
@@ -342,7 +342,7 @@ def the_bound_is_off_by_one(patch):
         finally:
             queue.options = options
 
-    patch.setattr(decide, "room", room)
+    patch.setattr(bounds, "room", room)
 
 
 @mutant

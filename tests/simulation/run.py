@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from simulation.world import World
-from wherry_broker.core import dispatch, housekeeping, index, lane, pager, queue, timers
+from wherry_broker.core import dispatch, housekeeping, index, lane, pager, residence, timers
 from wherry_broker.log import journal
 from wherry_broker.server import session
 
@@ -25,7 +25,7 @@ SMALL = (
     (session, "DELIVER_MESSAGES_MAX", 12),
     (session, "DELIVER_BYTES_MAX", 1_500),
     (session, "CONFIRMS_MAX", 4),
-    (queue, "COMPACT_BYTES_MIN", 200),
+    (residence, "COMPACT_BYTES_MIN", 200),
 )
 """Limits that nothing would ever meet in so small a world."""
 

@@ -21,7 +21,7 @@ from wherry.model import commands, fields, names, replies
 from wherry.model.fields import Malformed, OutOfRange, Spec
 from wherry.wire import codec, framing, messages
 from wherry.wire.codec import LAYOUTS
-from wherry_broker.core import attendance, catalogue, decide, options, records, view
+from wherry_broker.core import attendance, bounds, catalogue, options, records, view
 from wherry_broker.core.batch import STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.shard import Shard
@@ -242,9 +242,9 @@ def test_the_info_map_is_the_code_s():
 
 def test_numbers_of_the_text_are_the_code_s():
     publishing = section("Publishing")
-    assert f"between {decide.RETRY_AFTER_FLOOR_MS} and" in publishing
-    assert f"{decide.RETRY_AFTER_CEILING_MS:,} ms" in publishing
-    assert f"{decide.RETRY_AFTER_UNKNOWN_MS:,} ms" in publishing
+    assert f"between {bounds.RETRY_AFTER_FLOOR_MS} and" in publishing
+    assert f"{bounds.RETRY_AFTER_CEILING_MS:,} ms" in publishing
+    assert f"{bounds.RETRY_AFTER_UNKNOWN_MS:,} ms" in publishing
     assert f"at most {view.PAGE_QUEUES_MAX} queues" in section("0x32 LISTQUEUES")
     for limit in (view.PEEK_MESSAGES_MAX, view.PEEK_SPANS_MAX, view.PEEK_BYTES_MAX):
         assert f"{limit:,}" in section("0x36 PEEK")
@@ -338,9 +338,9 @@ LIMITS = {
     "bytes of a peek": view.PEEK_BYTES_MAX,
     "bytes of a piece": backups.PIECE_BYTES_MAX,
     "pieces without an answer": backups.PIECES_MAX,
-    "retry_after_ms, lowest": decide.RETRY_AFTER_FLOOR_MS,
-    "retry_after_ms, highest": decide.RETRY_AFTER_CEILING_MS,
-    "retry_after_ms, unknown rate": decide.RETRY_AFTER_UNKNOWN_MS,
+    "retry_after_ms, lowest": bounds.RETRY_AFTER_FLOOR_MS,
+    "retry_after_ms, highest": bounds.RETRY_AFTER_CEILING_MS,
+    "retry_after_ms, unknown rate": bounds.RETRY_AFTER_UNKNOWN_MS,
 }
 
 

@@ -9,9 +9,9 @@ from wherry_broker.core.effects import Effect
 
 if TYPE_CHECKING:
     from wherry_broker.core.consumers import Session
-    from wherry_broker.core.decide import Refusal
     from wherry_broker.core.effects import Say
     from wherry_broker.core.ledger import Ledger
+    from wherry_broker.core.refusal import Refusal
 
 
 class Answers:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from wherry.model import commands, replies
 from wherry_broker.core import decide
 from wherry_broker.core.consumers import Consumer
-from wherry_broker.core.decide import Refusal
+from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
     from wherry_broker.core.answers import Answers

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry.model import commands, replies
 from wherry_broker.core import decide, records, view
-from wherry_broker.core.decide import Refusal
+from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
     from wherry_broker.core.answers import Answers

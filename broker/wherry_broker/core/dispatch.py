@@ -79,7 +79,7 @@ class Dispatcher:
             return False
         turns, span, allowed = head
         batch, session = span.batch, consumer.session
-        if queue.absent:
+        if queue.residence.absent:
             self._ledger.pager.look_ahead(queue, span.low)
             if batch.block.data is None:
                 self._ledger.pager.want(batch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.model import commands, replies
-from wherry_broker.core import decide, records
+from wherry_broker.core import bounds, decide, records
 from wherry_broker.core.batch import DEAD, LEASED, Envelope, Span
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Editing:
         queue = decide.named(self._ledger.state, command.queue)
         parts = list(_parts(queue, command.ranges))
         told = _holders(parts)
-        ranges = decide.joined((part.low, part.high) for part in parts)
+        ranges = records.joined((part.low, part.high) for part in parts)
         if ranges:
             self._ledger.apply((records.Removed(queue.number, records.CANCELLED, ranges, now_ms),))
         for consumer, deliveries in told.items():
@@ -74,10 +74,10 @@ class Editing:
             new = _moved(queue, target, parts, now_ms)
             for record in new:
                 if isinstance(record, records.Published):
-                    decide.check_disk(state, target, record.block)
+                    bounds.check_disk(state, target, record.block)
         else:
             parts = [part for part in parts if not _is_expired(part.span, now_ms)]
-            ranges = decide.joined((part.low, part.high) for part in parts)
+            ranges = records.joined((part.low, part.high) for part in parts)
             new = [records.Returned(queue.number, records.REDRIVEN, ranges, 0, "", now_ms)] if ranges else []
         self._ledger.apply(new)
         total = sum(part.high - part.low for part in parts)
@@ -119,7 +119,7 @@ def _moved(queue: Queue, target: Queue, parts: list[Part], now_ms: int) -> list[
     if not parts:
         return []
     blocks = [part.span.batch.block.part(*_within(part)) for part in parts]
-    decide.check_all_fit(target, sum(block.count for block in blocks), sum(block.size for block in blocks), now_ms)
+    bounds.check_all_fit(target, sum(block.count for block in blocks), sum(block.size for block in blocks), now_ms)
     new: list[Fact] = []
     first = target.next_offset
     for part, block in zip(parts, blocks, strict=True):
@@ -129,7 +129,7 @@ def _moved(queue: Queue, target: Queue, parts: list[Part], now_ms: int) -> list[
         envelope = Envelope(now_ms, now_ms + ttl_ms if ttl_ms else 0, priority, old.key)
         new.append(records.Published(target.number, first, envelope, 0, "", block))
         first += block.count
-    ranges = decide.joined((part.low, part.high) for part in parts)
+    ranges = records.joined((part.low, part.high) for part in parts)
     return [*new, records.Removed(queue.number, records.MOVED, ranges, now_ms)]
 
 

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.model import commands
-from wherry_broker.core import decide
+from wherry_broker.core import bounds, decide
 from wherry_broker.core.block import Block
 from wherry_broker.core.records import Published
+from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,9 +66,9 @@ def store(state: State, publishes: Sequence[commands.Publish], now_ms: int) -> P
     block = Block(b"".join([each.lengths for each in publishes]), b"".join([each.block for each in publishes]))
     try:
         envelope, ready_at_ms = decide.envelope_of(queue, publishes[0], now_ms)
-        decide.check_disk(state, queue, block)
-        busy = decide.room(queue, block, now_ms, divisible=False).busy
-    except decide.Refusal:
+        bounds.check_disk(state, queue, block)
+        busy = bounds.room(queue, block, now_ms, divisible=False).busy
+    except Refusal:
         return None
     return None if busy else Published(queue.number, queue.next_offset, envelope, ready_at_ms, "", block)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from wherry_broker.core import decide, housekeeping, records
+from wherry_broker.core import bounds, housekeeping, records
 from wherry_broker.core.evolve import evolve
 from wherry_broker.core.housekeeping import Mover
 from wherry_broker.core.outbox import Outbox
@@ -135,7 +135,7 @@ class Ledger:
                 continue  # no log keeps the messages of such a queue, so nothing of it waits for a log
             self._records.append(record)
             if homes.room_bytes is not None:
-                homes.room_bytes -= decide.log_cost_of(record)
+                homes.room_bytes -= bounds.log_cost_of(record)
             self._sync |= known.options.durability != "written"
             if queue is not None:
                 queue.mark = self._outbox.gathering

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wherry.model import commands, replies
 from wherry_broker.core import decide, view
-from wherry_broker.core.decide import Refusal
+from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -47,12 +47,12 @@ class Pager:
         """A batch is in the log now."""
         queue = batch.queue
         if self.is_full and queue.sizes[READY] > AHEAD_BYTES:
-            queue.page_out(batch)
+            queue.residence.page_out(batch)
 
     def leased(self, batch: Batch) -> None:
         """All of a batch has been leased; it is needed again only if its deliveries fail."""
         if self.is_full and batch.block.place is not None:
-            batch.queue.page_out(batch)
+            batch.queue.residence.page_out(batch)
 
     def look_ahead(self, queue: Queue, offset: int) -> None:
         """Consumers have come to `offset` in a queue: asks for the next stretch, when it is time."""
@@ -85,7 +85,7 @@ class Pager:
         for batch, data in zip(batches, datas, strict=True):
             self._asked.pop(batch, None)
             if data is not None:
-                batch.queue.page_in(batch, data)
+                batch.queue.residence.page_in(batch, data)
             elif batch.spans:
                 self.want(batch)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry.model import commands, replies
-from wherry_broker.core import decide, joining, records
+from wherry_broker.core import bounds, decide, joining, records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,10 +37,10 @@ class Publishing:
             return
         envelope, ready_at_ms = decide.envelope_of(queue, command, now_ms)
         block = decide.block_of(command)
-        decide.check_disk(self._state, queue, block)
-        self._ledger.apply(decide.drop_oldest(queue, block, now_ms))
+        bounds.check_disk(self._state, queue, block)
+        self._ledger.apply(bounds.drop_oldest(queue, block, now_ms))
         # A dedupe key stands for the whole batch: were a part stored under it, a retry of the rest would be lost.
-        count, busy = decide.room(queue, block, now_ms, divisible=command.divisible and not command.dedupe)
+        count, busy = bounds.room(queue, block, now_ms, divisible=command.divisible and not command.dedupe)
         first = queue.next_offset
         if count:
             stored = block if count == block.count else block.part(0, count)

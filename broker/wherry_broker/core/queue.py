@@ -17,6 +17,7 @@ from wherry_broker.core.index import BatchIndex
 from wherry_broker.core.keys import Keys, Throttle
 from wherry_broker.core.rates import Meter
 from wherry_broker.core.records import RELEASED
+from wherry_broker.core.residence import Residence
 from wherry_broker.core.turns import UNLIMITED, Turns
 
 if TYPE_CHECKING:
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from wherry_broker.core.options import QueueOptions
     from wherry_broker.core.records import Stage
     from wherry_broker.core.timers import Timers
-
-COMPACT_BYTES_MIN = 4_096
-"""A block shorter than this is kept whole as long as any message of it is left."""
 
 
 def _died_at(span: Span) -> int:
@@ -60,7 +58,7 @@ class Queue:
         waiting: consumers that could take a message now, in turn.
         consumers: those that are attached.
         dedupe: the keys under which batches were stored lately.
-        absent: how many of its batches have their bytes in the log only.
+        residence: where the bytes of its batches are.
     """
 
     def __init__(
@@ -89,9 +87,8 @@ class Queue:
         self.waiting: OrderedDict[Consumer, None] = OrderedDict()
         self.consumers: dict[Consumer, None] = {}
         self.dedupe = DedupeKeys()
-        self.absent = 0
+        self.residence = Residence(homes, is_logged=self.is_logged)
         self._timers = timers
-        self._homes = homes
         self._index = BatchIndex()
         self._turns: list[Turns] = []
         self._keys: Keys | None = None
@@ -129,7 +126,7 @@ class Queue:
         batch.spans.append(span)
         self.next_offset = batch.end
         self._index.append(batch)
-        self._settle_in(batch)
+        self.residence.enter(batch)
         self.counts[span.state] += block.count
         self.sizes[span.state] += block.size
         if envelope.expires_at_ms:
@@ -158,48 +155,11 @@ class Queue:
                 self._dead[span] = None
             elif ready_at_ms:
                 self._timers.arm(span, ready_at_ms)
-        self._settle_in(batch)
+        self.residence.enter(batch)
 
     def rehome(self, batch: Batch, block: Block) -> None:
         """A batch was written again: it lies in the current segment now."""
-        self._homes.leave(batch)
-        self.absent -= batch.block.data is None
-        batch.block = block
-        self._settle_in(batch)
-
-    def page_out(self, batch: Batch) -> None:
-        """Leaves the bytes of a batch to the log, which has them."""
-        assert batch.block.place is not None
-        if batch.block.data is not None:
-            batch.block.data = None
-            self.absent += 1
-            self._homes.resident_bytes -= batch.block.size
-
-    def page_in(self, batch: Batch, data: bytes) -> None:
-        """Puts the bytes of a batch back into memory."""
-        if batch.block.data is None and batch.spans:
-            batch.block.data = data
-            self.absent -= 1
-            self._homes.resident_bytes += batch.block.size
-            self._compact(batch)
-
-    def _compact(self, batch: Batch) -> None:
-        """Lets go of the bytes of messages that are gone, once they are half of what is in memory of the batch.
-
-        So the memory that a queue takes is at most about twice the bytes that it holds, whatever is settled first.
-        """
-        block = batch.block
-        if block.data is None or block.size < COMPACT_BYTES_MIN or 2 * batch.held_bytes > block.size:
-            return
-        home = batch.home
-        self._homes.leave(batch)
-        batch.block = block.keeping((span.low - batch.first, span.high - batch.first) for span in batch.spans)
-        self._homes.enter(batch, home)
-
-    def _settle_in(self, batch: Batch) -> None:
-        self.absent += batch.block.data is None
-        if self.is_logged:
-            self._homes.enter(batch, self._homes.current)
+        self.residence.replace(batch, block)
 
     def restored(self, now_ms: int) -> None:
         """The log is read to its end: what nobody has leased is ready."""
@@ -381,7 +341,7 @@ class Queue:
                 self._split(span, stop)
                 span.high = start
             if batch.spans:
-                self._compact(batch)
+                self.residence.compact(batch)
 
     def clear(self) -> None:
         """Takes every message out, and every timer."""
@@ -473,8 +433,7 @@ class Queue:
         if not batch.spans:
             self._timers.disarm(batch)
             self._index.discard(batch)
-            self._homes.leave(batch)
-            self.absent -= batch.block.data is None
+            self.residence.leave(batch)
 
     def _isolated(self, low: int, high: int) -> list[Span]:
         """The spans of [low, high), split so that none reaches beyond it."""

@@ -6,16 +6,30 @@ Ranges are (low, high): the offsets low, low + 1, ..., high - 1. Moments are mil
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry_broker.core.batch import Envelope, Failure
 from wherry_broker.core.block import Block
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 Ranges = tuple[tuple[int, int], ...]
 
 SETTLED, EXPIRED, DROPPED, PURGED = "settled", "expired", "dropped", "purged"
 CANCELLED, MOVED = "cancelled", "moved"
 FAILED, LOST, RELEASED, REDRIVEN = "failed", "lost", "released", "redriven"
+
+
+def joined(ranges: Iterable[tuple[int, int]]) -> Ranges:
+    """The same ranges with neighbours made one; they come in order."""
+    result: list[tuple[int, int]] = []
+    for low, high in ranges:
+        if result and result[-1][1] == low:
+            result[-1] = (result[-1][0], high)
+        else:
+            result.append((low, high))
+    return tuple(result)
 
 
 class Declared(NamedTuple):

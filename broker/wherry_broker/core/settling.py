@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry.model import commands, replies
-from wherry_broker.core import decide, records
+from wherry_broker.core import bounds, decide, records
 from wherry_broker.core.batch import DEAD, LEASED
-from wherry_broker.core.decide import Refusal
+from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -74,4 +74,4 @@ class Settling:
     def _limit_dead(self, queue: Queue, now_ms: int) -> None:
         excess = queue.counts[DEAD] - queue.options.dead_max_messages
         if excess > 0:
-            self._ledger.apply(decide.dead_overflow(queue, excess, now_ms))
+            self._ledger.apply(bounds.dead_overflow(queue, excess, now_ms))

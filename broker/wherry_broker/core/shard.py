@@ -20,7 +20,6 @@ from wherry_broker.core.attendance import Attendance
 from wherry_broker.core.batch import DELAYED, LEASED, Batch, Span
 from wherry_broker.core.catalogue import Catalogue
 from wherry_broker.core.consumers import Session
-from wherry_broker.core.decide import Refusal
 from wherry_broker.core.dispatch import Dispatcher
 from wherry_broker.core.editing import Editing
 from wherry_broker.core.keys import Throttle
@@ -28,6 +27,7 @@ from wherry_broker.core.ledger import MEMORY_BYTES_MAX, Commit, Ledger, Places
 from wherry_broker.core.lookups import Lookups
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.publishing import Publishing
+from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.settling import Settling
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry_broker.core.batch import DELAYED, LEASED, STATE_NAMES, Span
-from wherry_broker.core.decide import Refusal
+from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
     from wherry.model.fields import DetailRow, QueueRow, SpanRow

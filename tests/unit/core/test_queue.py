@@ -235,7 +235,7 @@ def test_what_counts_as_alive_is_no_less_than_it_takes_to_write_it_again(make_qu
     """It was the bytes of the messages only: of many small ones, a log was always full of garbage, and written again
     and again, by a broker that nobody asked for anything."""
     driver = make_queue(QueueOptions(durability="synced"), restoring=True)
-    driver.queue._homes.current = 1
+    driver.queue.residence._homes.current = 1
     big = (1 << 63) - 1
     block = block_of(*[b""] * 12)
     block.checksum = (1 << 32) - 1
@@ -244,9 +244,9 @@ def test_what_counts_as_alive_is_no_less_than_it_takes_to_write_it_again(make_qu
     driver.queue.adopt(big, block, Envelope(big, big, 9, text[:255]), stages)
     batch = next(driver.queue.batches_since(0))
     encoded = encode_entry(1, big, big, big, [rehomed(batch)], lambda block: block.data)
-    assert encoded.size <= driver.queue._homes.live_bytes < 4 * encoded.size + 2000
+    assert encoded.size <= driver.queue.residence._homes.live_bytes < 4 * encoded.size + 2000
     driver.queue.remove(big, big + 12, "purged", 1)
-    assert driver.queue._homes.live_bytes == 0
+    assert driver.queue.residence._homes.live_bytes == 0
 
 
 def test_a_longer_dedupe_window_brings_no_forgotten_key_back(make_queue):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wherry.model import commands, replies
 from wherry.model.commands import Verb
-from wherry_broker.core import decide
+from wherry_broker.core import bounds
 from wherry_broker.core.homes import SETTLE_BYTES
 from wherry_broker.core.records import Rehomed
 
@@ -25,7 +25,7 @@ def test_a_full_disk_refuses_what_fills_it(make_shard, block_of):
     assert refusals(driver.settle(Verb.ACK, (1, 1, 1))) == []
     homes.room_bytes = 10_000
     assert refusals(driver.publish(b"two")) == []
-    assert homes.room_bytes == 10_000 - decide.log_cost(block_of(b"two"))
+    assert homes.room_bytes == 10_000 - bounds.log_cost(block_of(b"two"))
 
 
 def test_what_settles_will_need_is_known(make_shard):

@@ -1,0 +1,182 @@
+"""Bounds: what fits into a queue, and into the log; what has to go so that something fits, and when to come back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from wherry_broker.core import records
+from wherry_broker.core.batch import READY
+from wherry_broker.core.homes import SETTLE_BYTES
+from wherry_broker.core.refusal import Refusal
+
+if TYPE_CHECKING:
+    from wherry_broker.core.batch import Span
+    from wherry_broker.core.block import Block
+    from wherry_broker.core.queue import Queue
+    from wherry_broker.core.records import Fact
+    from wherry_broker.core.state import State
+
+RETRY_AFTER_FLOOR_MS = 20
+RETRY_AFTER_CEILING_MS = 30_000
+RETRY_AFTER_UNKNOWN_MS = 1_000
+LOG_BYTES_A_RECORD = 1_024
+"""What a log needs at most for a record, but for a block."""
+
+
+class Room(NamedTuple):
+    """How much of a batch fits; `busy` says why not all of it, when it is not all of it."""
+
+    fits: int
+    busy: Refusal | None
+
+
+def log_cost_of(record: Fact) -> int:
+    """How many bytes of a log a record may take, of those records that a full disk refuses; 0 for others."""
+    if isinstance(record, records.Published):
+        return log_cost(record.block)
+    return LOG_BYTES_A_RECORD if isinstance(record, records.Declared) else 0
+
+
+def log_cost(block: Block) -> int:
+    """How many bytes of a log a publish may take at most: its block, its head, and the records that end it."""
+    return block.size + len(block.lengths) + LOG_BYTES_A_RECORD + SETTLE_BYTES * block.count
+
+
+def check_disk(state: State, queue: Queue, block: Block) -> None:
+    """Refuses a publish while the log still has room for the settles of what it holds.
+
+    Raises:
+        Refusal: busy, the disk is (nearly) full.
+    """
+    if queue.is_logged:
+        check_room(state, queue.name, log_cost(block))
+
+
+def check_room(state: State, queue: str, cost: int) -> None:
+    """Refuses what would take `cost` bytes of the log's disk, of which it needs the rest to settle what it holds.
+
+    Raises:
+        Refusal: busy, the disk is (nearly) full.
+    """
+    room_bytes = state.homes.room_bytes
+    if room_bytes is not None and cost > room_bytes:
+        raise Refusal(
+            "busy",
+            f"the disk of the log is full: it takes {max(room_bytes, 0)} bytes more, and this needs {cost}",
+            retry_after_ms=RETRY_AFTER_UNKNOWN_MS,
+            retryable=True,
+            queue=queue,
+            bound="disk",
+        )
+
+
+def room(queue: Queue, block: Block, now_ms: int, *, divisible: bool) -> Room:
+    """How much of a block fits into the queue's bounds; a block that is not divisible fits whole or not at all.
+
+    Raises:
+        Refusal: too_large, it would not fit into the empty queue.
+    """
+    options = queue.options
+    spare_messages = options.max_messages - queue.messages_held
+    spare_bytes = options.max_bytes - queue.bytes_held
+    if block.count <= spare_messages and block.size <= spare_bytes:
+        return Room(block.count, None)
+    _check_can_ever_fit(queue, block, divisible=divisible)
+    count = 0
+    if divisible and spare_bytes >= 0:  # less than 0 after an ALTER: then not even an empty message fits
+        count = block.fitting(0, max(0, min(block.count, spare_messages)), spare_bytes)
+    by_messages = block.count > spare_messages and (not divisible or count == max(0, spare_messages))
+    return Room(count, busy(queue, block.count, block.size, now_ms, by_messages=by_messages))
+
+
+def _check_can_ever_fit(queue: Queue, block: Block, *, divisible: bool) -> None:
+    _check_amount(queue, *((1, block.ends[0]) if divisible else (block.count, block.size)))
+
+
+def _check_amount(queue: Queue, count: int, size: int) -> None:
+    options = queue.options
+    for amount, unit, bound in ((count, "messages", "max_messages"), (size, "bytes", "max_bytes")):
+        limit = getattr(options, bound)
+        if amount > limit:
+            text = f"{amount} {unit} at once are over the bound of queue {queue.name!r}: {bound} is {limit}"
+            raise Refusal("too_large", text, queue=queue.name, bound=bound)
+
+
+def busy(queue: Queue, count: int, size: int, now_ms: int, *, by_messages: bool) -> Refusal:
+    """The refusal of so many messages and bytes, or of the rest, with the time after which that is expected to fit.
+
+    The time is what is missing divided by the rate at which the queue has been freed lately. Whether a part has been
+    stored makes no difference: the rest is smaller by as much as the queue is fuller.
+    """
+    options = queue.options
+    if by_messages:
+        bound, held, limit, meter = "max_messages", queue.messages_held, options.max_messages, queue.freed_messages
+        more, unit = count, "messages"
+    else:
+        bound, held, limit, meter = "max_bytes", queue.bytes_held, options.max_bytes, queue.freed_bytes
+        more, unit = size, "bytes"
+    rate = meter.per_second(now_ms)
+    # A rate of an hour ago is so small that the division has no finite result.
+    wait_ms = min(1000 * (held + more - limit) / rate, RETRY_AFTER_CEILING_MS) if rate > 0 else RETRY_AFTER_UNKNOWN_MS
+    return Refusal(
+        "busy",
+        f"queue {queue.name!r} is full: it holds {held} {unit}, {more} more came, and {bound} is {limit}",
+        retry_after_ms=max(round(wait_ms), RETRY_AFTER_FLOOR_MS),
+        retryable=True,
+        queue=queue.name,
+        bound=bound,
+    )
+
+
+def check_all_fit(queue: Queue, count: int, size: int, now_ms: int) -> None:
+    """Refuses so many messages, of so many bytes, unless a queue takes them all.
+
+    Raises:
+        Refusal: busy, it is too full; too_large, even empty it could not take them.
+    """
+    options = queue.options
+    over_messages = queue.messages_held + count > options.max_messages
+    if over_messages or queue.bytes_held + size > options.max_bytes:
+        _check_amount(queue, count, size)
+        raise busy(queue, count, size, now_ms, by_messages=over_messages)
+
+
+def drop_oldest(queue: Queue, block: Block, now_ms: int) -> list[Fact]:
+    """The oldest ready messages that must go so that a block fits; none when it fits, or even that would not help."""
+    options = queue.options
+    messages = queue.messages_held + block.count - options.max_messages
+    size = queue.bytes_held + block.size - options.max_bytes
+    if options.overflow != "drop_oldest" or messages > queue.counts[READY] or size > queue.sizes[READY]:
+        return []
+    ranges: list[tuple[int, int]] = []
+    for span in queue.spans():
+        if messages <= 0 and size <= 0:
+            break
+        if span.state == READY:
+            count = _count_to_drop(span, messages, size)
+            ranges.append((span.low, span.low + count))
+            messages -= count
+            size -= span.batch.bytes_between(span.low, span.low + count)
+    return [records.Removed(queue.number, records.DROPPED, records.joined(ranges), now_ms)] if ranges else []
+
+
+def _count_to_drop(span: Span, messages: int, size: int) -> int:
+    """How many messages of a span make room for so many messages and bytes, or all of them."""
+    batch = span.batch
+    low, high = span.low - batch.first, span.high - batch.first
+    count = max(messages, 0)
+    if size > 0:
+        count = max(count, batch.block.covering(low, high, size))
+    return min(count, len(span))
+
+
+def dead_overflow(queue: Queue, excess: int, now_ms: int) -> list[Fact]:
+    """The messages that have been dead for longest, out, as many as are over `dead_max_messages`."""
+    ranges = []
+    for span in queue.dead():
+        if excess <= 0:
+            break
+        count = min(excess, len(span))
+        ranges.append((span.low, span.low + count))
+        excess -= count
+    return [records.Removed(queue.number, records.DROPPED, tuple(ranges), now_ms)] if ranges else []

@@ -1,0 +1,80 @@
+"""Residence: where the bytes of a queue's batches are, in memory or only in the log.
+
+Every way in which a batch gets bytes, or loses them, goes through here, so that what is counted as being in memory,
+and as alive in each segment of the log, is always what is there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wherry_broker.core.batch import Batch
+    from wherry_broker.core.block import Block
+    from wherry_broker.core.homes import Homes
+
+COMPACT_BYTES_MIN = 4_096
+"""A block shorter than this is kept whole as long as any message of it is left."""
+
+
+class Residence:
+    """The bytes of one queue's batches.
+
+    Args:
+        homes: where it is told which segments of the log hold its batches.
+        is_logged: whether a log keeps them.
+
+    Attributes:
+        absent: how many batches have their bytes in the log only.
+    """
+
+    def __init__(self, homes: Homes, *, is_logged: bool) -> None:
+        self.absent = 0
+        self._homes = homes
+        self._is_logged = is_logged
+
+    def enter(self, batch: Batch) -> None:
+        """A batch has come, into the segment that is being written."""
+        self.absent += batch.block.data is None
+        if self._is_logged:
+            self._homes.enter(batch, self._homes.current)
+
+    def leave(self, batch: Batch) -> None:
+        """A batch has gone."""
+        self._homes.leave(batch)
+        self.absent -= batch.block.data is None
+
+    def replace(self, batch: Batch, block: Block) -> None:
+        """A batch was written again, as this block: it lies in the current segment now."""
+        self.leave(batch)
+        batch.block = block
+        self.enter(batch)
+
+    def page_out(self, batch: Batch) -> None:
+        """Leaves the bytes of a batch to the log, which has them."""
+        assert batch.block.place is not None
+        if batch.block.data is not None:
+            batch.block.data = None
+            self.absent += 1
+            self._homes.resident_bytes -= batch.block.size
+
+    def page_in(self, batch: Batch, data: bytes) -> None:
+        """Puts the bytes of a batch back into memory."""
+        if batch.block.data is None and batch.spans:
+            batch.block.data = data
+            self.absent -= 1
+            self._homes.resident_bytes += batch.block.size
+            self.compact(batch)
+
+    def compact(self, batch: Batch) -> None:
+        """Lets go of the bytes of messages that are gone, once they are half of what is in memory of the batch.
+
+        So the memory that a queue takes is at most about twice the bytes that it holds, whatever is settled first.
+        """
+        block = batch.block
+        if block.data is None or block.size < COMPACT_BYTES_MIN or 2 * batch.held_bytes > block.size:
+            return
+        home = batch.home
+        self._homes.leave(batch)
+        batch.block = block.keeping((span.low - batch.first, span.high - batch.first) for span in batch.spans)
+        self._homes.enter(batch, home)
