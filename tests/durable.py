@@ -37,5 +37,6 @@ def durable_state(state, now, message_at=None, *, logged_only=False):
         assert dead == sorted(dead, key=operator.itemgetter(0)), "the dead are in the order in which they died"
         dead = sorted((at_ms, offset) for at_ms, low, high in dead for offset in range(low, high))
         standing = (queue.number, 0 if in_memory else queue.next_offset, queue.options)
-        result[queue.name] = (*standing, dedupe, dead, {} if logged_only else removed, messages)
+        counts = {} if logged_only else {**removed, **queue.ended}
+        result[queue.name] = (*standing, dedupe, dead, counts, messages)
     return result

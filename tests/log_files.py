@@ -153,7 +153,7 @@ EVERY_KIND: list[Record] = [
     published(3, b"three", b"four", b"five"),
     Removed(1, "settled", ((3, 4),), NOW_MS + 5),
     Returned(1, "failed", ((4, 5),), NOW_MS + 2_000, "no such host", NOW_MS + 6),
-    Died(1, ((5, 6),), Failure("rejected", "spam", NOW_MS + 7)),
+    Died(1, ((5, 6),), Failure("rejected", "spam", NOW_MS + 7), "rejected"),
     Rehomed(
         1,
         3,

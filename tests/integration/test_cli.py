@@ -418,7 +418,10 @@ def test_the_dead(served):
         ("mortal/1", "rejected", "no good", "one"),
         ("mortal/2", "rejected", "no good", "two"),
     ]
-    assert "reason\trejected" in served.out("dead", "show", "mortal/1")
+    shown = dict(line.split("\t") for line in served.out("dead", "show", "mortal/1").splitlines())
+    assert [shown[name] for name in ("reason", "error", "attempt")] == ["rejected", "no good", "1"]
+    assert shown["published_at"] <= shown["failed_at"]
+    assert "ended.rejected\t2\n" in served.out("queue", "info", "mortal")
     assert served.out("dead", "list", "mortal", "--older-than", "1h") == ""
     told = served.out("dead", "redrive", "mortal", "--reason", "rejected", "--key", "k", "--dry-run")
     assert told == "2 messages would be redriven from mortal to mortal\n"

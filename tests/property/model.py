@@ -41,6 +41,7 @@ class Queue:
         self.published = 0
         self.held_before = {}  # what it held when its options were changed: it may still hold as much
         self.removed = {}
+        self.ended = {}
 
     def where(self, *states):
         return [each for each in self.messages if each["state"] in states]
@@ -193,6 +194,7 @@ class Queue:
         elif verb == "ack":
             self.remove(message, "settled")
         elif verb == "reject":
+            self.count_end("rejected")
             self.die(message, ("rejected", command.text, now), now)
         elif verb == "release":
             self.end(message, "released", "", now, 0)
@@ -205,6 +207,7 @@ class Queue:
 
     def end(self, message, cause, text, now, delay):
         """A delivery ended, and not well."""
+        self.count_end(cause)
         spent = message["attempt"] + 1 - message["released"]
         if cause != "released" and spent >= self.options["max_attempts"]:
             self.die(message, ("attempts", text or f"attempt {spent} was {cause}", now), now)
@@ -219,6 +222,9 @@ class Queue:
                 message["released"] += 1
             else:
                 message["failure"] = (cause, text, now)
+
+    def count_end(self, cause):
+        self.ended[cause] = self.ended.get(cause, 0) + 1
 
     def die(self, message, failure, now):
         message.update(state="dead", failure=failure, died_at=now, due=0, holder=None)
@@ -275,6 +281,7 @@ class Queue:
             "next_offset": self.next_offset,
             "published": self.published,
             "removed": self.removed,
+            "ended": self.ended,
             "oldest_age_ms": now - oldest,
             "options": self.options,
         }

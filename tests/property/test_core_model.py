@@ -653,7 +653,7 @@ class CoreMachine(RuleBasedStateMachine):
         assert counts[DEAD] <= core.options.dead_max_messages
         assert not core.options.max_leased or counts[LEASED] <= max(core.options.max_leased, before.get("leased", 0))
         assert core.next_offset == queue.next_offset
-        assert core.removed == queue.removed
+        assert (core.removed, core.ended) == (queue.removed, queue.ended)
 
     @invariant()
     def time_agrees(self):

@@ -16,14 +16,13 @@ from wherry.model.commands import Verb
 from wherry_broker.core import records
 from wherry_broker.core.effects import Delivery
 
-DIED = "died"
 CAUSES = {
-    Verb.ACK: {records.SETTLED},
-    Verb.NACK: {records.FAILED, DIED, records.EXPIRED},
-    Verb.REJECT: {DIED},
-    Verb.RELEASE: {records.RELEASED, records.EXPIRED},
+    Verb.ACK: records.SETTLED,
+    Verb.NACK: records.FAILED,
+    Verb.REJECT: records.REJECTED,
+    Verb.RELEASE: records.RELEASED,
 }
-"""How a delivery may have ended when the broker says that a settle of that verb was done."""
+"""How a delivery has ended when the broker says that a settle of that verb was done."""
 
 
 class Asked(NamedTuple):
@@ -217,7 +216,7 @@ class Audit:
                 for offset in range(record.first, record.first + record.block.count):
                     self._published[name, offset] = index
             elif kind in {records.Removed, records.Returned, records.Died}:
-                name, cause = self._levels[record.queue][0], getattr(record, "cause", DIED)
+                name, cause = self._levels[record.queue][0], record.cause
                 for offset in offsets(record.ranges):
                     attempt = self._attempts[name, offset] = self._attempts.get((name, offset), 0) + 1
                     self._ended[name, offset, attempt] = (index, cause)
@@ -371,7 +370,7 @@ class Audit:
         if "@" not in key[0]:
             index, cause = self._ended.get((*key, attempt), (None, ""))
             self._check_out(index, "nothing is settled before its record is durable", key, attempt)
-            expect(cause in CAUSES[verb], "a settle does what it says", key, attempt, verb, cause)
+            expect(cause == CAUSES[verb], "a settle does what it says", key, attempt, verb, cause)
         if verb == Verb.ACK:
             self.settled[key] = None
             self.counts["settled"] += 1

@@ -66,7 +66,7 @@ def info(given: Globals, /, queue: str) -> int:
         if given.json:
             output.as_json(fields)
             return
-        for name in ("removed", "options"):
+        for name in ("removed", "ended", "options"):
             fields |= {f"{name}.{key}": value for key, value in fields.pop(name).items()}
         output.as_table(("what", "value"), [(name, output.plain(value)) for name, value in fields.items()])
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FIXED_OPTIONS = frozenset({"durability"})
 """What a queue is made with: whether a log holds its messages cannot change while it has some."""
-ATTEMPTS, REJECTED = "attempts", "rejected"
+ATTEMPTS = "attempts"
 
 
 def named(state: State, name: str) -> Queue:
@@ -234,7 +234,7 @@ def settle(
     if verb == Verb.ACK:
         return [records.Removed(queue.number, records.SETTLED, ranges, now_ms)]
     if verb == Verb.REJECT:
-        return [records.Died(queue.number, ranges, Failure(REJECTED, text, now_ms))]
+        return [records.Died(queue.number, ranges, Failure(records.REJECTED, text, now_ms), records.REJECTED)]
     if verb == Verb.RELEASE:
         return ended(queue, held, records.RELEASED, "", now_ms, lambda _: 0)
 
@@ -273,8 +273,9 @@ def ended(
         expires_at_ms = span.batch.envelope.expires_at_ms
         if cause != records.RELEASED and spent >= queue.options.max_attempts:
             error = text or (f"attempt {spent} was {cause}")
-            result.append(records.Died(queue.number, ((low, high),), Failure(ATTEMPTS, error, now_ms)))
+            result.append(records.Died(queue.number, ((low, high),), Failure(ATTEMPTS, error, now_ms), cause))
         elif expires_at_ms and expires_at_ms <= now_ms:
+            result.append(records.Returned(queue.number, cause, ((low, high),), 0, text, now_ms))
             result.append(records.Removed(queue.number, records.EXPIRED, ((low, high),), now_ms))
         else:
             delay = delay_ms(spent)

@@ -69,7 +69,7 @@ def _returned(state: State, record: records.Returned) -> None:
 def _died(state: State, record: records.Died) -> None:
     queue = state.queues[record.queue]
     for low, high in record.ranges:
-        queue.bury(low, high, record.failure)
+        queue.bury(low, high, record.failure, record.cause)
 
 
 def _rehomed(state: State, record: records.Rehomed) -> None:

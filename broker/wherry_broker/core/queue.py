@@ -54,6 +54,7 @@ class Queue:
         counts: how many messages are ready, delayed, leased and dead, by state.
         sizes: the bytes of each of these, by state.
         removed: how many messages left, by cause.
+        ended: how many deliveries ended without success, by cause: failed, lost, released, rejected.
         mark: the commit that the newest record of this queue goes into.
         waiting: consumers that could take a message now, in turn.
         consumers: those that are attached.
@@ -79,6 +80,7 @@ class Queue:
         self.counts = [0, 0, 0, 0]
         self.sizes = [0, 0, 0, 0]
         self.removed: dict[str, int] = {}
+        self.ended: dict[str, int] = {}
         self.published = Meter()
         self.settled = Meter()
         self.freed_messages = Meter()
@@ -293,7 +295,7 @@ class Queue:
     def give_back(self, low: int, high: int, cause: str, ready_at_ms: int, failure: Failure | None) -> None:
         """Ends the deliveries of [low, high); the messages are ready at once, or at `ready_at_ms` if that is not 0."""
         for span in self._isolated(low, high):
-            self._end_delivery(span)
+            self._end_delivery(span, cause)
             span.released += cause == RELEASED
             span.failure = failure or span.failure
             self._move(span, DELAYED if ready_at_ms else self._undelayed)
@@ -302,10 +304,10 @@ class Queue:
             elif span.state == READY:
                 self._turn(span.batch.envelope.priority).put_back(span)
 
-    def bury(self, low: int, high: int, failure: Failure) -> None:
+    def bury(self, low: int, high: int, failure: Failure, cause: str) -> None:
         """Ends the deliveries of [low, high); the messages are dead."""
         for span in self._isolated(low, high):
-            self._end_delivery(span)
+            self._end_delivery(span, cause)
             self._move(span, DEAD)
             span.failure = failure
             self._dead[span] = None
@@ -407,11 +409,12 @@ class Queue:
         span.state = state
         self._count_key(span, count)
 
-    def _end_delivery(self, span: Span) -> None:
+    def _end_delivery(self, span: Span, cause: str) -> None:
         # Delayed: only in a log that is read, which does not say when delays end.
         assert span.state in (LEASED, DELAYED), span.state
         self._unlease(span)
         span.attempt += 1
+        self.ended[cause] = self.ended.get(cause, 0) + len(span)
 
     def _unlease(self, span: Span) -> None:
         if span.consumer is not None:

@@ -19,6 +19,7 @@ Ranges = tuple[tuple[int, int], ...]
 SETTLED, EXPIRED, DROPPED, PURGED = "settled", "expired", "dropped", "purged"
 CANCELLED, MOVED = "cancelled", "moved"
 FAILED, LOST, RELEASED, REDRIVEN = "failed", "lost", "released", "redriven"
+REJECTED = "rejected"
 
 
 def joined(ranges: Iterable[tuple[int, int]]) -> Ranges:
@@ -86,11 +87,12 @@ class Returned(NamedTuple):
 
 
 class Died(NamedTuple):
-    """Deliveries ended and the messages are dead."""
+    """Deliveries ended and the messages are dead; `cause` is how the last one ended: failed, lost or rejected."""
 
     queue: int
     ranges: Ranges
     failure: Failure
+    cause: str = FAILED
 
 
 class Stage(NamedTuple):

@@ -37,6 +37,7 @@ def queue_info(queue: Queue, now_ms: int) -> dict[str, Any]:
         "next_offset": queue.next_offset,
         "published": queue.published.total,
         "removed": dict(queue.removed),
+        "ended": dict(queue.ended),
         "publish_rate": round(queue.published.per_second(now_ms), 1),
         "settle_rate": round(queue.settled.per_second(now_ms), 1),
         "oldest_age_ms": 0 if oldest_at_ms is None else max(0, now_ms - oldest_at_ms),

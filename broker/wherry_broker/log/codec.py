@@ -289,8 +289,8 @@ def _returned(fields: Any) -> Record:
 
 
 def _died(fields: Any) -> Record:
-    queue, ranges, failure = fields
-    return records.Died(queue, ranges, Failure(*failure))
+    queue, ranges, failure, *cause = fields
+    return records.Died(queue, ranges, Failure(*failure), *cause)
 
 
 def _preamble(fields: Any) -> Record:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.model.names import message_id
@@ -88,6 +88,8 @@ class QueueInfo:
         settle_rate: messages acknowledged a second, lately.
         oldest_age: the age of the oldest message held, in seconds.
         options: option names to values, as on the wire.
+        ended: how many deliveries ended without an ack, by how: failed, lost (the lease ran out, or the consumer was
+            gone), released (handed back unworked) and rejected.
     """
 
     name: str
@@ -104,6 +106,7 @@ class QueueInfo:
     settle_rate: float
     oldest_age: float
     options: dict[str, Any]
+    ended: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_wire(cls, info: Mapping[str, Any]) -> QueueInfo:

@@ -5,7 +5,7 @@ import pytest
 from wherry_broker.core.batch import DEAD, DELAYED, LEASED, READY, Envelope, Failure
 from wherry_broker.core.housekeeping import rehomed
 from wherry_broker.core.options import QueueOptions
-from wherry_broker.core.records import FAILED, RELEASED, Stage
+from wherry_broker.core.records import FAILED, REJECTED, RELEASED, Stage
 from wherry_broker.log.codec import encode_entry
 
 
@@ -112,7 +112,7 @@ def test_removal_from_any_state_is_exact(six, holder, low, high, left, state):
     if state == DELAYED:
         six.queue.give_back(1, 7, FAILED, 50, FAILURE)
     if state == DEAD:
-        six.queue.bury(1, 7, FAILURE)
+        six.queue.bury(1, 7, FAILURE, FAILED)
     six.queue.remove(low, high, "purged", 10)
     assert six.spans() == [(each[0], each[1], names[state]) for each in left]
     kept = [size for size in range(1, 7) if not low <= size < high]
@@ -136,7 +136,7 @@ def test_a_batch_expires_by_one_timer_which_goes_with_its_last_message(make_queu
 
 def test_clear_leaves_nothing_behind(six, holder):
     six.lease(2, holder)
-    six.queue.bury(1, 2, FAILURE)
+    six.queue.bury(1, 2, FAILURE, FAILED)
     six.publish(b"z", ready_at_ms=9, expires_at_ms=99)
     six.queue.clear()
     assert (six.spans(), six.queue.counts, six.queue.sizes) == ([], [0] * 4, [0] * 4)
@@ -151,15 +151,15 @@ def test_span_at_finds_what_is_there_and_not_what_has_gone(six):
 
 def test_the_dead_are_in_the_order_of_dying(six, holder):
     six.lease(6, holder)
-    six.queue.bury(4, 5, FAILURE)
-    six.queue.bury(1, 3, FAILURE)
+    six.queue.bury(4, 5, FAILURE, FAILED)
+    six.queue.bury(1, 3, FAILURE, FAILED)
     assert [span.low for span in six.queue.dead()] == [4, 1]
     assert {span.failure for span in six.queue.dead()} == {FAILURE}
 
 
 def test_a_ready_message_cannot_end_a_delivery(six):
     with pytest.raises(AssertionError):
-        six.queue.bury(1, 2, FAILURE)
+        six.queue.bury(1, 2, FAILURE, FAILED)
 
 
 def test_a_release_keeps_what_the_last_failed_attempt_said(six, holder):
@@ -178,7 +178,7 @@ def test_while_a_log_is_read_messages_may_have_been_leased(make_queue, holder):
     assert driver.queue.counts == [0, 1, 5, 0]
     driver.queue.give_back(2, 3, FAILED, 0, FAILURE)
     driver.queue.give_back(3, 4, FAILED, 60, FAILURE)
-    driver.queue.bury(5, 6, FAILURE)
+    driver.queue.bury(5, 6, FAILURE, FAILED)
     driver.queue.restored(FAILURE.at_ms)
     assert [state for _, _, state in driver.spans()] == ["ready", "ready", "delayed", "ready", "dead", "ready"]
     assert (driver.queue.counts, driver.timers.next_ms()) == ([4, 1, 0, 1], 60)
@@ -222,8 +222,8 @@ def test_the_dead_of_a_batch_that_was_written_again_have_their_place(make_queue,
     """After a restart the newer ones were the first to make room."""
     driver = make_queue(restoring=True)
     driver.publish(b"a", b"b")
-    driver.queue.bury(2, 3, Failure("rejected", "", 20))
-    driver.queue.bury(1, 2, Failure("rejected", "", 30))
+    driver.queue.bury(2, 3, Failure("rejected", "", 20), REJECTED)
+    driver.queue.bury(1, 2, Failure("rejected", "", 30), REJECTED)
     stages = (Stage(4, 5, 1, 0, 0, True, Failure("rejected", "", 10)),)
     driver.queue.adopt(4, block_of(b"c"), Envelope(0), stages)
     driver.queue.restored(40)

@@ -373,6 +373,22 @@ def test_exhausted_attempts_are_dead_and_released_ones_do_not_count(leased, rows
     assert leased.counts() == (0, 0, 9, 1)
     (died,) = (each for each in leased.log if isinstance(each, records.Died))
     assert died.failure == ("attempts", "boom", leased.now)
+    assert leased.info()["ended"] == {"released": 1, "failed": 2}
+
+
+def test_deliveries_that_end_badly_are_counted_apart(driver):
+    driver.publish(*[b"x"] * 8, ttl_ms=1_000)
+    driver.consume(credit=8, lease_ms=2_000)
+    driver.settle(Verb.ACK, (1, 1, 1))
+    driver.settle(Verb.NACK, (2, 2, 1), duration_ms=900)
+    driver.settle(Verb.RELEASE, (4, 1, 1))
+    driver.settle(Verb.REJECT, (5, 1, 1))
+    driver.wait(1_500)
+    driver.settle(Verb.NACK, (6, 1, 1))
+    driver.wait(500)
+    info = driver.info()
+    assert info["ended"] == {"failed": 3, "released": 1, "rejected": 1, "lost": 2}
+    assert info["removed"] == {"settled": 1, "expired": 6}
 
 
 def test_the_oldest_dead_make_room(leased):
