@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,6 @@ import pytest
 
 import wherry
 from patience import PATIENCE_S
-from wherry.aio.queue import _back_off as back_off
 
 
 async def take(consumer, count: int) -> list[wherry.Message]:
@@ -397,7 +395,7 @@ async def test_busy_says_when_to_come_back(client):
 
 
 async def test_a_publish_waits_until_there_is_room(client, monkeypatch):
-    monkeypatch.setattr("wherry.aio.queue.random.uniform", lambda low, high: 0.0)
+    monkeypatch.setattr("wherry.aio.queue.random.random", lambda: 0.0)
     queue = await client.declare("q", max_messages=1)
     await queue.publish(b"first")
     second = asyncio.ensure_future(queue.publish(b"second"))
@@ -408,46 +406,12 @@ async def test_a_publish_waits_until_there_is_room(client, monkeypatch):
 
 
 async def test_publish_many_says_how_many_are_stored(client, monkeypatch):
-    monkeypatch.setattr("wherry.aio.queue.BATCH_BYTES_MAX", 1000)
+    monkeypatch.setattr("wherry.conversation.composing.BATCH_BYTES_MAX", 1000)
     queue = await client.declare("q", max_messages=25)
     with pytest.raises(wherry.Busy) as caught:
         await queue.publish_many([b"x" * 99] * 30, timeout=0)
     assert caught.value.accepted == 20
     assert (await queue.info()).ready == 20
-
-
-class StoppedLink:
-    """A connection at a moment."""
-
-    timeout = 0.0
-
-    def __init__(self, now: float) -> None:
-        self._now = now
-
-    def now(self) -> float:
-        return self._now
-
-
-@pytest.mark.parametrize(
-    ("now", "timeout", "pause"),
-    [(0.0, 100.0, 20.0), (90.0, 100.0, 10.0), (0.0, 1.0, 1.0), (0.0, 0.0, None), (100.0, 100.0, None)],
-)
-async def test_the_last_try_comes_when_the_time_is_over(monkeypatch, now, timeout, pause):
-    paused = []
-
-    async def sleep(pause):
-        paused.append(pause)
-
-    monkeypatch.setattr("wherry.aio.queue.random.uniform", lambda low, high: 0.0)
-    monkeypatch.setattr("wherry.aio.queue.asyncio.sleep", sleep)
-    with contextlib.nullcontext() if pause else pytest.raises(wherry.Busy):
-        await back_off(wherry.Busy("full", retry_after=20.0), 1, 0.0, StoppedLink(now), timeout)
-    assert paused == ([pause] if pause else [])
-
-
-async def test_the_pause_between_tries_never_overflows():
-    with pytest.raises(wherry.Busy):
-        await back_off(wherry.Busy("full", retry_after=20.0), 10_000, 0.0, StoppedLink(0.0), 0.0)
 
 
 # Cancelling.

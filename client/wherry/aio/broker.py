@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from wherry import errors
 from wherry.address import Address, parse_url
 from wherry.aio.link import Link
 from wherry.aio.queue import Queue
-from wherry.conversation import Conversation
-from wherry.model import commands, names
-from wherry.model.options import QueueCounts, Snapshot, wire_options
+from wherry.conversation import Conversation, asks
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from types import TracebackType
+
+    from wherry.model.options import QueueCounts, Snapshot
 
 DEFAULT_URL = "wherry://localhost:7117"
 HEARTBEAT_MS = 15_000
@@ -40,10 +39,7 @@ class Broker:
         Raises:
             Invalid: no queue can have this name.
         """
-        problem = names.queue_name_problem(name)
-        if problem:
-            raise errors.Invalid(problem)
-        return Queue(self._link, name)
+        return Queue(self._link, asks.check_queue_name(name))
 
     async def declare(self, name: str, **options: Any) -> Queue:
         """Creates a queue, or checks that it has these options.
@@ -58,7 +54,7 @@ class Broker:
             Invalid: an option is unknown or out of range.
         """
         queue = self.queue(name)
-        await self._link.request(partial(commands.Declare, queue=name, options=wire_options(options)))
+        await self._link.ask(asks.declare(name, options))
         return queue
 
     async def queues(self, prefix: str = "") -> list[QueueCounts]:
@@ -67,16 +63,14 @@ class Broker:
         more = True
         while more:
             after = result[-1].name if result else ""
-            reply = await self._link.request(partial(commands.ListQueues, prefix=prefix, after=after))
-            result += [QueueCounts(*row[:7]) for row in reply.queues]
-            more = reply.more
+            page, more = await self._link.ask(asks.queues(prefix, after))
+            result += page
         return result
 
     async def ping(self) -> float:
         """Asks the broker for a sign of life; returns the seconds that it took."""
         started = time.perf_counter()
-        # A request that goes all the way through the core, and that any broker can answer.
-        await self._link.request(partial(commands.ListQueues, prefix="-"))
+        await self._link.ask(asks.sign_of_life())
         return time.perf_counter() - started
 
     async def take_snapshot(self) -> Snapshot:
@@ -89,8 +83,7 @@ class Broker:
             Invalid: the broker keeps no log.
             Unavailable: another connection takes a backup.
         """
-        reply = await self._link.request(commands.Backup)
-        return Snapshot(reply.first, reply.last, reply.total)
+        return await self._link.ask(asks.backup())
 
     async def read_snapshot(self, segment: int, offset: int, size: int) -> tuple[bytes, int]:
         """Some bytes of one segment of the snapshot.
@@ -107,8 +100,7 @@ class Broker:
             NotFound: no snapshot was taken on this connection, or it has no such segment.
             Unavailable: too many of these are under way.
         """
-        reply = await self._link.request(partial(commands.ReadBackup, segment=segment, offset=offset, size=size))
-        return reply.block, reply.size
+        return await self._link.ask(asks.read_backup(segment, offset, size))
 
     async def close(self) -> None:
         """Hands back what was delivered and not taken, waits for what is under way, and closes the connection."""

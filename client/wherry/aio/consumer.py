@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from typing import TYPE_CHECKING, Self
 
 from wherry import errors
 from wherry.aio.link import SETTLE_LATENCY_S
 from wherry.aio.message import Message, Settlement
-from wherry.delivery import bodies
+from wherry.conversation.holding import Holding
 from wherry.model.commands import Verb
 
 if TYPE_CHECKING:
@@ -20,11 +19,12 @@ if TYPE_CHECKING:
 
     from wherry.aio.link import Link
     from wherry.conversation import Delivered
+    from wherry.conversation.leased import Outcome
     from wherry.delivery import BaseMessage, Delivery
 
 
-class Intake:
-    """What a consumer has been delivered: messages that nobody has taken yet, and leases that run.
+class Intake(Holding[Message]):
+    """What a consumer has been delivered, and those who wait for it.
 
     Args:
         link: the connection.
@@ -34,29 +34,17 @@ class Intake:
     """
 
     def __init__(self, link: Link, queue: str, credit: int, lease_ms: int) -> None:
+        super().__init__(link.conversation, queue, credit, lease_ms, Message)
         self.link = link
-        self.queue = queue
-        self.buffer: deque[Message] = deque()
         self.ended: errors.WherryError | None = None
-        self._credit = credit
-        self._lease_ms = lease_ms
-        self._number = 0
         self._arrival: asyncio.Future[None] | None = None
-        self._leases: dict[Delivery, None] = {}  # those that are open, the one that ends first first
-        self._leased_ms = 0
-
-    @property
-    def attached(self) -> bool:
-        """Whether the broker delivers."""
-        return self._number > 0
 
     async def attach(self) -> None:
         """Begins to consume."""
         self.link.check_open()
         waiter = asyncio.get_running_loop().create_future()
-        deadline = self.link.now() + self.link.timeout
-        self._number = self.link.conversation.consume(self.queue, self._credit, self._lease_ms, waiter, deadline)
-        self.link.intakes[self._number] = self
+        self.consume(waiter, self.link.now() + self.link.timeout)
+        self.link.intakes[self.number] = self
         self.link.wake()
         waiter.add_done_callback(self._attach_answered)
         await asyncio.shield(waiter)  # who is cancelled here stays attached, and may come back
@@ -66,36 +54,19 @@ class Intake:
         if isinstance(error, errors.RequestTimeout):
             self.abandon()  # the broker may have attached it, or may still
         elif error is not None:
-            self._forget()
+            self.forget()
             self._arrived()  # a task that waits here finds out for itself
 
     def take(self, delivered: Delivered) -> None:
         """Messages came."""
-        link, buffer = self.link, self.buffer
-        deadline, deadline_ms = link.now() + delivered.lease_ms / 1000, int(time.time() * 1000) + delivered.lease_ms
-        self._leased_ms = delivered.lease_ms
-        messages = bodies(delivered.lengths, delivered.block)
-        for delivery in delivered.deliveries:
-            delivery.deadline, delivery.deadline_ms = deadline, deadline_ms
-            self._leases[delivery] = None
-            offsets = range(delivery.first, delivery.first + delivery.count)
-            buffer.extend(
-                Message(delivery, at, *next_one, self) for at, next_one in zip(offsets, messages, strict=False)
-            )
-        link.watch_leases(deadline)
+        self.link.watch_leases(self.hold(delivered, self.link.now(), _now_ms()))
+        self.link.wake()
         self._arrived()
 
     def cancelled(self, ranges: Sequence[tuple[int, int, int]]) -> None:
-        """Gives the credit of cancelled messages back, and drops those that nobody has taken."""
-        for first, count, attempt in ranges:
-            for delivery in list(self._leases):
-                low, high = max(first, delivery.first), min(first + count, delivery.first + delivery.count)
-                if delivery.attempt == attempt and low < high:
-                    delivery.cancelled += ((low, high),)
-                    self._finish(delivery, high - low)
-        kept = [message for message in self.buffer if not message.cancelled]
-        self.buffer.clear()
-        self.buffer.extend(kept)
+        """Messages were cancelled."""
+        self.drop_cancelled(ranges)
+        self.link.wake()
 
     def stopped(self, error: errors.WherryError) -> None:
         """No more will come: the broker has detached the consumer, or the connection is gone."""
@@ -103,23 +74,13 @@ class Intake:
         if self.link.is_open:
             self.release_buffer()
         self.buffer.clear()
-        self._forget()
+        self.forget()
         self._arrived()
 
     def expire(self, now: float) -> float | None:
-        """Gives the credit of messages back whose lease has run out unsettled: another consumer may have them.
-
-        Returns:
-            When the next lease runs out; None when none runs.
-        """
-        over = []
-        for delivery in self._leases:
-            if delivery.deadline > now:
-                break
-            over.append(delivery)
-        for delivery in over:
-            self._finish(delivery, delivery.open)
-        return next(iter(self._leases)).deadline if self._leases else None
+        """Time has passed: leases may have run out. Returns when the next one may; None when none runs."""
+        self.link.wake()
+        return super().expire(now)
 
     async def arrival(self, timeout: float | None) -> None:
         """Returns when something is in the buffer, no more will come, or the time is over."""
@@ -129,29 +90,28 @@ class Intake:
 
     def settle(self, message: BaseMessage, verb: Verb, duration_ms: int | None, text: str) -> Settlement:
         """Settles one message."""
+        link = self.link
+        link.check_open()
         settlement = Settlement(f"{verb.name.lower()} of {message.id}")
-        self._send(message.delivery, verb, message.offset, 1, settlement, duration_ms, text)
-        self._finish(message.delivery, 1)
+        deadline = link.now() + link.timeout
+        self.settle_range(message.delivery, verb, message.offset, 1, settlement, deadline, duration_ms, text)
+        link.wake()
         return settlement
 
-    def settle_range(
-        self, delivery: Delivery, verb: Verb, first: int, count: int, settlement: Settlement | None
-    ) -> None:
-        """Settles messages of one delivery, next to each other."""
-        self._send(delivery, verb, first, count, settlement, None, "")
-        self._finish(delivery, count)
+    def ack_range(self, delivery: Delivery, first: int, count: int, outcome: Outcome) -> None:
+        """Acknowledges messages of one delivery, next to each other."""
+        link = self.link
+        link.check_open()
+        self.settle_range(delivery, Verb.ACK, first, count, outcome, link.now() + link.timeout)
+        link.wake()
 
     def extend(self, message: BaseMessage, duration_ms: int | None) -> Settlement:
         """Moves the deadline of one message's lease."""
-        duration_ms = self._leased_ms if duration_ms is None else duration_ms
-        settlement = Settlement(f"extend of {message.id}")
-        self._send(message.delivery, Verb.EXTEND, message.offset, 1, settlement, duration_ms, "")
-        # The others of its delivery run out sooner; what is late here is only their credit.
-        delivery = message.delivery
-        delivery.deadline = max(delivery.deadline, self.link.now() + duration_ms / 1000)
-        delivery.deadline_ms = max(delivery.deadline_ms, int(time.time() * 1000) + duration_ms)
-        if delivery in self._leases:
-            self._leases[delivery] = self._leases.pop(delivery)  # to the end, where those stand that end last
+        link = self.link
+        link.check_open()
+        settlement, now = Settlement(f"extend of {message.id}"), link.now()
+        self.prolong(message, duration_ms, settlement, now, _now_ms(), now + link.timeout)
+        link.wake()
         return settlement
 
     async def detach(self) -> None:
@@ -160,11 +120,11 @@ class Intake:
             return
         if self.link.is_open:
             waiter = asyncio.get_running_loop().create_future()
-            self.link.conversation.stop(self._number, waiter, self.link.now() + self.link.timeout)
+            self.link.conversation.stop(self.number, waiter, self.link.now() + self.link.timeout)
             self.link.wake()
             with contextlib.suppress(errors.NotFound, errors.Disconnected):
                 await waiter  # else the broker has stopped it meanwhile, or is gone: nothing is left to stop
-        self._forget()
+        self.forget()
         self._arrived()
 
     async def stop(self) -> None:
@@ -181,14 +141,14 @@ class Intake:
         if self.attached and self.link.is_open:
             waiter = asyncio.get_running_loop().create_future()
             waiter.add_done_callback(self._abandoned)
-            self.link.conversation.stop(self._number, waiter, self.link.now() + self.link.timeout)
+            self.link.conversation.stop(self.number, waiter, self.link.now() + self.link.timeout)
             self.release_buffer()
             self.link.wake()
 
     def _abandoned(self, answer: asyncio.Future[None]) -> None:
         answer.exception()  # whatever it was: nobody waits for it
         self.release_buffer()
-        self._forget()
+        self.forget()
         self._arrived()
 
     def release_buffer(self) -> None:
@@ -198,40 +158,19 @@ class Intake:
             if not message.settled and self.link.is_open:
                 message.release()
 
-    def _send(
-        self,
-        delivery: Delivery,
-        verb: Verb,
-        first: int,
-        count: int,
-        settlement: Settlement | None,
-        duration_ms: int | None,
-        text: str,
-    ) -> None:
-        link = self.link
-        link.check_open()
-        link.conversation.settle(delivery, verb, first, count, settlement, link.now() + link.timeout, duration_ms, text)
-        link.wake()
-
-    def _finish(self, delivery: Delivery, count: int) -> None:
-        if delivery.open > 0:  # else its lease had run out, and its credit was given back then
-            count = min(count, delivery.open)
-            delivery.open -= count
-            if not delivery.open:
-                del self._leases[delivery]
-            self.link.conversation.finish(self._number, count)
-            self.link.wake()
-
-    def _forget(self) -> None:
-        if self._number:
-            self.link.intakes.pop(self._number, None)
-            self.link.conversation.forget(self._number)
-            self._number = 0
+    def forget(self) -> None:
+        """No more will come."""
+        self.link.intakes.pop(self.number, None)
+        super().forget()
 
     def _arrived(self) -> None:
         if self._arrival is not None:
             self._arrival.set_result(None)
             self._arrival = None
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 class Consumer:
@@ -331,20 +270,3 @@ class Consumer:
             except RuntimeError:
                 return  # the loop is gone, and the connection with it
             self._intake.abandon()
-
-
-def runs(messages: Sequence[Message]) -> list[tuple[Delivery, int, int]]:
-    """Messages as ranges: (delivery, first offset, count), neighbours joined."""
-    result: list[tuple[Delivery, int, int]] = []
-    delivery: Delivery | None = None
-    first = count = 0
-    for message in messages:
-        if message.delivery is delivery and message.offset == first + count:
-            count += 1
-            continue
-        if delivery is not None:
-            result.append((delivery, first, count))
-        delivery, first, count = message.delivery, message.offset, 1
-    if delivery is not None:
-        result.append((delivery, first, count))
-    return result

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING
 
-from wherry.delivery import PeekedMessage
-from wherry.model import commands
+from wherry.conversation import asks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from wherry.aio.queue import Queue
-    from wherry.model.fields import Range
-
-PAGE_MESSAGES = 1_000
-Where = Callable[[PeekedMessage], bool]
-"""Says which messages are meant."""
+    from wherry.aio.link import Link
+    from wherry.conversation.asks import Where
+    from wherry.delivery import PeekedMessage
 
 
 class Dead:
@@ -29,7 +23,8 @@ class Dead:
         moved = await queue.dead.redrive(where=lambda message: message.reason == "attempts", rate=100)
     """
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, link: Link, queue: str) -> None:
+        self._link = link
         self._queue = queue
 
     async def messages(self, where: Where | None = None) -> AsyncIterator[PeekedMessage]:
@@ -63,15 +58,14 @@ class Dead:
             Busy: the other queue is full; those before stay moved.
         """
         total = 0
-        step = PAGE_MESSAGES if rate is None else max(1, min(PAGE_MESSAGES, int(rate)))
+        step = asks.PEEK_MESSAGES_MAX if rate is None else max(1, min(asks.PEEK_MESSAGES_MAX, int(rate)))
         async for page in self._pages(where):
             for start in range(0, len(page), step):
                 part = page[start : start + step]
                 if dry_run:
                     total += len(part)
                     continue
-                make = partial(commands.Redrive, queue=self._queue.name, ranges=ranges_of(part), to=to or "")
-                total += await self._queue.total_of(make)
+                total += await self._link.ask(asks.redrive(self._queue, asks.ranges_of(part), to))
                 if rate is not None:
                     await asyncio.sleep(len(part) / rate)
         return total
@@ -86,27 +80,15 @@ class Dead:
             How many there were.
         """
         if where is None:
-            return await self._queue.purge("dead")
+            return await self._link.ask(asks.purge(self._queue, ("dead",)))
         total = 0
         async for page in self._pages(where):
             if page:
-                make = partial(commands.Cancel, queue=self._queue.name, ranges=ranges_of(page))
-                total += await self._queue.total_of(make)
+                total += await self._link.ask(asks.cancel(self._queue, asks.ranges_of(page)))
         return total
 
     async def _pages(self, where: Where | None) -> AsyncIterator[list[PeekedMessage]]:
         first = 1
         while first:
-            found, first = await self._queue.look(PAGE_MESSAGES, "dead", first)
+            found, first = await self._link.ask(asks.look(self._queue, asks.PEEK_MESSAGES_MAX, "dead", first))
             yield [message for message in found if where is None or where(message)]
-
-
-def ranges_of(messages: list[PeekedMessage]) -> tuple[Range, ...]:
-    """The offsets of messages, as (first, count); neighbours are joined."""
-    result: list[list[int]] = []
-    for message in messages:
-        if result and sum(result[-1]) == message.offset:
-            result[-1][1] += 1
-        else:
-            result.append([message.offset, 1])
-    return tuple((first, count) for first, count in result)

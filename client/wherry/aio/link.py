@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from wherry import errors
 from wherry.conversation import (
@@ -28,8 +28,10 @@ from wherry.model.options import Receipt
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from wherry.conversation.asks import Ask
     from wherry.model import commands
 
+T = TypeVar("T")
 logger = logging.getLogger("wherry")
 
 WRITE_HIGH_BYTES = 4_194_304
@@ -171,6 +173,14 @@ class Link(asyncio.BufferedProtocol):
         self.conversation.request(make, waiter, self.now() + (self.timeout if timeout is None else timeout))
         self.wake()
         return await waiter
+
+    async def ask(self, ask: Ask[T]) -> T:
+        """Makes a request and reads its reply.
+
+        Raises:
+            WherryError: as for `request`, or as reading the reply says.
+        """
+        return ask.read(await self.request(ask.make))
 
     def watch_leases(self, at: float) -> None:
         """Has all intakes look at their leases at the time `at`, or before."""

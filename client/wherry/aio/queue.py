@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-from functools import partial
-from operator import index
 from typing import TYPE_CHECKING, Any
 
 from wherry import errors
-from wherry.aio.consumer import Consumer, Intake, runs
+from wherry.aio.consumer import Consumer, Intake
 from wherry.aio.dead import Dead
-from wherry.aio.message import ManySettlement, Message, Settlement
-from wherry.conversation import PLAIN, Envelope
-from wherry.delivery import Delivery, PeekedMessage, bodies
-from wherry.model import commands
-from wherry.model.commands import Verb
-from wherry.model.fields import BATCH_MESSAGES_MAX, NAME_BYTES_MAX, PRIORITY_MAX, ROWS_MAX
-from wherry.model.names import message_id, split_id
-from wherry.model.options import QueueInfo, Receipt, wire_options
-from wherry.model.times import Duration, moment_ms, to_ms
-from wherry.wire.messages import pack_headers, pack_sizes
+from wherry.aio.message import Message, Settlement
+from wherry.conversation import PLAIN, Envelope, asks
+from wherry.conversation.backoff import busy_pause_s
+from wherry.conversation.composing import blocks, body_bytes, check_size, envelope_of, receipts_of
+from wherry.conversation.leased import mark_acked, runs
+from wherry.model.times import Duration, to_ms
+from wherry.wire.messages import pack_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from wherry.aio.link import Link
-
-BACK_OFF_FACTOR = 2.0
-BACK_OFF_CAP_S = 30.0
-BACK_OFF_DOUBLINGS_MAX = 32
-PEEK_MESSAGES_MAX = 1_000
-BATCH_BYTES_MAX = 1_048_576
+    from wherry.delivery import PeekedMessage
+    from wherry.model.options import QueueInfo, Receipt
 
 
 class Queue:
@@ -91,10 +82,10 @@ class Queue:
         """
         envelope = PLAIN
         if priority or key or dedupe or delay is not None or at is not None or ttl is not None:
-            envelope = _envelope(priority, key, dedupe, delay, at, ttl)
-        message = (pack_headers(headers), _bytes(body))
-        self._check_size(len(message[0]) + len(message[1]))
+            envelope = envelope_of(priority, key, dedupe, delay, at, ttl)
+        message = (pack_headers(headers), body_bytes(body))
         link = self._link
+        check_size(len(message[0]) + len(message[1]), link.conversation.block_bytes_max)
         started = link.now()
         tries = 0
         while True:
@@ -140,16 +131,16 @@ class Queue:
         Returns:
             A receipt for each message, in order.
         """
-        envelope = _envelope(priority, key, "", delay, at, ttl)
+        envelope = envelope_of(priority, key, "", delay, at, ttl)
         receipts: list[Receipt] = []
-        for lengths, block in self._blocks(pack_headers(headers), list(map(_bytes, bodies))):
+        limit = self._link.conversation.block_bytes_max
+        for lengths, block in blocks(pack_headers(headers), list(map(body_bytes, bodies)), limit):
             try:
                 receipt = await self._publish_block(lengths, block, envelope, timeout)
             except errors.Busy as busy:
                 busy.accepted = len(receipts)
                 raise
-            queue, first, durability, duplicate = receipt
-            receipts += [Receipt(queue, first + n, durability, duplicate) for n in range(len(lengths) // 4)]
+            receipts += receipts_of(receipt, lengths)
         return receipts
 
     async def _publish_block(self, lengths: bytes, block: bytes, envelope: Envelope, timeout: float | None) -> Receipt:
@@ -168,26 +159,6 @@ class Queue:
                 await _back_off(busy, tries, started, link, timeout)
             else:
                 return receipt
-
-    def _blocks(self, packed: bytes, bodies: list[bytes]) -> Iterator[tuple[bytes, bytes]]:
-        """Messages that share their headers, in batches of at most BATCH_BYTES_MAX: lengths, and bytes back to back."""
-        sizes = [len(packed) + len(body) for body in bodies]
-        self._check_size(max(sizes, default=0))
-        room_bytes = min(BATCH_BYTES_MAX, self._link.conversation.block_bytes_max)
-        start = 0
-        while start < len(sizes):
-            stop, size = start + 1, sizes[start]
-            while stop < len(sizes) and size + sizes[stop] <= room_bytes and stop - start < BATCH_MESSAGES_MAX:
-                size += sizes[stop]
-                stop += 1
-            # Each of them is the headers and a body: the headers stand before the first body, and between two.
-            yield pack_sizes(sizes[start:stop]), packed + packed.join(bodies[start:stop])
-            start = stop
-
-    def _check_size(self, size: int) -> None:
-        limit = self._link.conversation.block_bytes_max
-        if size > limit:
-            raise errors.TooLarge(f"a message of {size} bytes is over the broker's limit of {limit} bytes")
 
     # Consume.
 
@@ -235,20 +206,12 @@ class Queue:
         Raises:
             AlreadySettled: one of them was settled before, or is named twice; none is settled then.
         """
-        for position, message in enumerate(messages):
-            if message.settled:
-                mine = messages[:position]
-                for each in mine:
-                    each.settled = ""
-                what = "it is named twice" if message in mine else f"it was settled before: {message.settled}"
-                raise errors.AlreadySettled(f"{message.id} cannot be acknowledged: {what}")
-            message.settled = "ack"
-        settlement = ManySettlement(f"ack of {len(messages)} messages of {self.name}")
+        mark_acked(messages)
         ranges = runs(messages)
-        settlement.expect(len(ranges))
+        settlement = Settlement(f"ack of {len(messages)} messages of {self.name}", len(ranges))
         position = 0
         for delivery, first, count in ranges:
-            messages[position]._intake.settle_range(delivery, Verb.ACK, first, count, settlement)  # noqa: SLF001
+            messages[position]._intake.ack_range(delivery, first, count, settlement)  # noqa: SLF001
             position += count
         return settlement
 
@@ -260,8 +223,7 @@ class Queue:
         Raises:
             NotFound: there is no such queue.
         """
-        reply = await self._link.request(partial(commands.Info, queue=self.name))
-        return QueueInfo.from_wire(reply.info)
+        return await self._link.ask(asks.info(self.name))
 
     async def peek(self, limit: int = 10, *, state: str = "ready", first: int = 0) -> list[PeekedMessage]:
         """Looks at messages without taking them.
@@ -281,15 +243,7 @@ class Queue:
 
     async def look(self, limit: int, state: str, first: int) -> tuple[list[PeekedMessage], int]:
         """One page of what `peek` shows, and the offset at which the next one begins; 0 when there is none."""
-        limit = min(limit, PEEK_MESSAGES_MAX)
-        make = partial(commands.Peek, queue=self.name, state=state, first=first, limit=limit)
-        reply = await self._link.request(make)
-        messages = bodies(reply.lengths, reply.block)
-        found = []
-        for row, detail in zip(reply.spans, reply.details, strict=True):
-            delivery = Delivery(self.name, 0, row)
-            found += [PeekedMessage(delivery, row[0] + n, *next(messages), detail) for n in range(row[1])]
-        return found, reply.next_offset
+        return await self._link.ask(asks.look(self.name, limit, state, first))
 
     async def find(self, message: str | int) -> PeekedMessage:
         """Looks at one message, in whatever state it is.
@@ -301,11 +255,7 @@ class Queue:
             ValueError: it is the id of another queue's message, or no id.
             NotFound: it has left the queue, or was never there.
         """
-        offset = self._offset_of(message)
-        found, _ = await self.look(1, "", offset)
-        if not found or found[0].offset != offset:
-            raise errors.NotFound(f"there is no message {message_id(self.name, offset)}, or no longer")
-        return found[0]
+        return await self._link.ask(asks.find(self.name, message))
 
     async def cancel(self, *messages: str | int) -> int:
         """Removes messages, in whatever state they are, for good.
@@ -318,46 +268,28 @@ class Queue:
         Returns:
             How many were there.
         """
-        offsets = sorted({self._offset_of(each) for each in messages})
-        total = 0
-        for start in range(0, len(offsets), ROWS_MAX):
-            ranges = tuple((offset, 1) for offset in offsets[start : start + ROWS_MAX])
-            total += await self.total_of(partial(commands.Cancel, queue=self.name, ranges=ranges))
-        return total
+        return sum([await self._link.ask(ask) for ask in asks.cancel_each(self.name, messages)])
 
     @property
     def dead(self) -> Dead:
         """Its dead messages."""
-        return Dead(self)
+        return Dead(self._link, self.name)
 
     async def purge(self, *states: str) -> int:
         """Removes all messages in the given states (ready and delayed when none is given); returns how many."""
-        return await self.total_of(partial(commands.Purge, queue=self.name, states=states or ("ready", "delayed")))
-
-    async def total_of(self, make: Callable[[int], commands.Request]) -> int:
-        """Makes a request whose answer is a number."""
-        total: int = (await self._link.request(make)).total
-        return total
-
-    def _offset_of(self, message: str | int) -> int:
-        if isinstance(message, int):
-            return message
-        queue, offset = split_id(message)
-        if queue != self.name:
-            raise ValueError(f"{message!r} is no message of queue {self.name!r}")
-        return offset
+        return await self._link.ask(asks.purge(self.name, states))
 
     async def delete(self) -> int:
         """Removes the queue and all that it holds; returns how many messages that were."""
-        return await self.total_of(partial(commands.Delete, queue=self.name))
+        return await self._link.ask(asks.delete(self.name))
 
     async def pause(self) -> None:
         """Stops its deliveries; publishes and settles go on."""
-        await self._link.request(partial(commands.Pause, queue=self.name, paused=True))
+        await self._link.ask(asks.pause(self.name, paused=True))
 
     async def resume(self) -> None:
         """Starts its deliveries again."""
-        await self._link.request(partial(commands.Pause, queue=self.name, paused=False))
+        await self._link.ask(asks.pause(self.name, paused=False))
 
     async def alter(self, **options: Any) -> QueueInfo:
         """Changes options of the queue; see `Broker.declare` for their names. `durability` cannot be changed.
@@ -369,40 +301,7 @@ class Queue:
             NotFound: there is no such queue.
             Invalid: an option is unknown, out of range, or cannot be changed.
         """
-        reply = await self._link.request(partial(commands.Alter, queue=self.name, options=wire_options(options)))
-        return QueueInfo.from_wire(reply.info)
-
-
-def _bytes(body: Any) -> bytes:
-    """A body as bytes. Refuses what is none before it gets to the connection, which others use too."""
-    if isinstance(body, bytes):
-        return body
-    if isinstance(body, str):
-        return body.encode()
-    if isinstance(body, bytearray | memoryview):
-        return bytes(body)
-    raise TypeError(f"a message's body is bytes or str, not {type(body).__name__}")
-
-
-def _envelope(
-    priority: int, key: str, dedupe: str, delay: Duration | None, at: datetime | None, ttl: Duration | None
-) -> Envelope:
-    # What the wire cannot hold must not get as far as the connection, which others use too.
-    priority = int(index(priority))
-    if not 0 <= priority <= PRIORITY_MAX:
-        raise errors.Invalid(f"priority {priority} is not within 0 to {PRIORITY_MAX}")
-    for what, text in (("key", key), ("dedupe key", dedupe)):
-        if not isinstance(text, str):
-            raise TypeError(f"a {what} is a str, not {text!r:.40}")
-        size = len(text.encode("utf-8", "surrogatepass"))
-        if size > NAME_BYTES_MAX:
-            raise errors.Invalid(f"a {what} of {size} bytes is over the limit of {NAME_BYTES_MAX}")
-        text.encode()  # raises when it holds a lone surrogate
-    delay_ms = 0 if delay is None else to_ms(delay)
-    ttl_ms = 0 if ttl is None else to_ms(ttl)
-    if ttl is not None and not ttl_ms:
-        raise ValueError(f"a time to live is more than 0 seconds, not {ttl!r}")
-    return Envelope(priority, key, delay_ms, 0 if at is None else moment_ms(at), ttl_ms, dedupe)
+        return await self._link.ask(asks.alter(self.name, options))
 
 
 def _deadline(link: Link) -> float:
@@ -411,18 +310,12 @@ def _deadline(link: Link) -> float:
 
 
 async def _back_off(busy: errors.Busy, tries: int, started: float, link: Link, timeout: float | None) -> None:
-    """Waits before the next try: the broker's hint, grown exponentially, with full jitter on top.
-
-    The last try comes when the caller's time is over.
+    """Waits before the next try.
 
     Raises:
         Busy: the caller's time is over.
     """
-    if not busy.retry_after:
-        return  # the queue is not full: a neighbour in the same frame was refused
-    grown = min(BACK_OFF_CAP_S, busy.retry_after * BACK_OFF_FACTOR ** min(tries - 1, BACK_OFF_DOUBLINGS_MAX))
-    pause = busy.retry_after + random.uniform(0, grown)  # noqa: S311 (jitter, not a secret)
     left = started + (link.timeout if timeout is None else timeout) - link.now()
-    if left <= 0:
-        raise busy
-    await asyncio.sleep(min(pause, left))
+    pause = busy_pause_s(busy, tries, left, random.random())  # noqa: S311 (jitter, not a secret)
+    if pause:
+        await asyncio.sleep(pause)

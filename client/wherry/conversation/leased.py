@@ -1,0 +1,180 @@
+"""Messages in the client's hands: what a user may do with one, and the outcome of a settle. Pure.
+
+The shells add how one waits for an outcome, and what a `with` block does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from wherry import errors
+from wherry.delivery import BaseMessage
+from wherry.model.commands import Verb
+from wherry.model.fields import TEXT_BYTES_MAX
+from wherry.model.times import Duration, to_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wherry.delivery import Delivery
+
+S_co = TypeVar("S_co", covariant=True)
+
+
+class Outcome:
+    """The outcome of a settle: known once all of its ranges are answered; the first error counts.
+
+    Args:
+        what: what is settled, for an error's text.
+        expected: how many answers make the outcome.
+
+    Attributes:
+        done: whether the outcome is known.
+    """
+
+    __slots__ = ("_error", "_expected", "_what", "done")
+
+    def __init__(self, what: str, expected: int = 1) -> None:
+        self.done = not expected
+        self._what = what
+        self._expected = expected
+        self._error: errors.WherryError | None = None
+
+    def resolve(self, error: errors.WherryError | None) -> None:
+        """One answer is there."""
+        self._error = self._error or error
+        self._expected -= 1
+        if not self._expected:
+            self.done = True
+            self._known()
+
+    def _known(self) -> None:
+        """Tells those who wait."""
+        raise NotImplementedError
+
+
+class Settler(Protocol[S_co]):
+    """What messages are settled by."""
+
+    def settle(self, message: BaseMessage, verb: Verb, duration_ms: int | None, text: str) -> S_co:
+        """Settles one message."""
+
+    def extend(self, message: BaseMessage, duration_ms: int | None) -> S_co:
+        """Moves the deadline of one message's lease."""
+
+    def ack_range(self, delivery: Delivery, first: int, count: int, outcome: Outcome) -> None:
+        """Acknowledges messages of one delivery, next to each other."""
+
+
+class Leased(BaseMessage, Generic[S_co]):
+    """One message, leased to this client until `deadline`."""
+
+    __slots__ = ("_intake",)
+
+    def __init__(self, delivery: Delivery, offset: int, body: bytes, packed: bytes, intake: Settler[S_co]) -> None:
+        # Not by super(): this runs for every message, and the call would be a third of it.
+        self.delivery = delivery
+        self.offset = offset
+        self.body = body
+        self.settled = ""
+        self._packed = packed
+        self._headers = None
+        self._intake = intake
+
+    def ack(self) -> S_co:
+        """Says that the work is done: the message is gone for good.
+
+        Raises:
+            AlreadySettled: this message was settled before.
+        """
+        return self._settle(Verb.ACK)
+
+    def nack(self, error: object = None, delay: Duration | None = None) -> S_co:
+        """Says that the attempt failed: the message comes again, after the queue's back-off.
+
+        Args:
+            error: what went wrong; its text is kept with the message.
+            delay: how long to wait instead of the queue's back-off, in seconds.
+        """
+        return self._settle(Verb.NACK, None if delay is None else to_ms(delay), error_text(error))
+
+    def reject(self, reason: object = None) -> S_co:
+        """Says that no attempt can succeed: the message is dead at once, and kept with the reason."""
+        return self._settle(Verb.REJECT, None, error_text(reason))
+
+    def release(self) -> S_co:
+        """Hands the message back unworked: it is ready again at once, and the attempt does not count."""
+        return self._settle(Verb.RELEASE)
+
+    def extend(self, seconds: Duration | None = None) -> S_co:
+        """Moves the lease's deadline to `seconds` from now; when not given, to as long as the lease was at first.
+
+        Raises:
+            AlreadySettled: this message was settled before.
+        """
+        if self.settled:
+            raise errors.AlreadySettled(f"{self.id} was settled before: {self.settled}")
+        return self._intake.extend(self, None if seconds is None else to_ms(seconds))
+
+    def _settle(self, verb: Verb, duration_ms: int | None = None, text: str = "") -> S_co:
+        if self.settled:
+            raise errors.AlreadySettled(f"{self.id} was settled before: {self.settled}")
+        self.settled = verb.name.lower()
+        return self._intake.settle(self, verb, duration_ms, text)
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Settles it at the end of its block, by how the block ended; one that is settled stays so."""
+        if self.settled:
+            return
+        if error is None:
+            self.ack()
+            return
+        try:
+            if isinstance(error, Exception):
+                self.nack(error)
+            else:  # cancelled, or the program is ending: nothing is wrong with the message
+                self.release()
+        except errors.Disconnected:
+            return  # the lease ends by itself then, and the block's error goes on
+
+
+def error_text(error: object) -> str:
+    """An error as the text that is kept with a message."""
+    if error is None:
+        return ""
+    text = f"{type(error).__name__}: {error}" if isinstance(error, BaseException) else str(error)
+    # The wire holds no lone surrogates; the text of an OSError may have some, from the name of a file.
+    return text.encode(errors="replace")[:TEXT_BYTES_MAX].decode(errors="ignore")
+
+
+def mark_acked(messages: Sequence[Leased[Any]]) -> None:
+    """Takes note that all of these are acknowledged.
+
+    Raises:
+        AlreadySettled: one of them was settled before, or is named twice; nothing has changed then.
+    """
+    for position, message in enumerate(messages):
+        if message.settled:
+            mine = messages[:position]
+            for each in mine:
+                each.settled = ""
+            what = "it is named twice" if message in mine else f"it was settled before: {message.settled}"
+            raise errors.AlreadySettled(f"{message.id} cannot be acknowledged: {what}")
+        message.settled = "ack"
+
+
+def runs(messages: Sequence[BaseMessage]) -> list[tuple[Delivery, int, int]]:
+    """Messages as ranges: (delivery, first offset, count), neighbours joined."""
+    result: list[tuple[Delivery, int, int]] = []
+    delivery: Delivery | None = None
+    first = count = 0
+    for message in messages:
+        if message.delivery is delivery and message.offset == first + count:
+            count += 1
+            continue
+        if delivery is not None:
+            result.append((delivery, first, count))
+        delivery, first, count = message.delivery, message.offset, 1
+    if delivery is not None:
+        result.append((delivery, first, count))
+    return result
