@@ -7,7 +7,7 @@ import pytest
 from wherry.model import commands, replies
 from wherry.wire.messages import pack_sizes
 
-HELLO = commands.Hello("wherry", 1, 1, "", "abuser", 0)
+HELLO = commands.Hello("wherry", 1, 1, "", "abuser", 30_000)
 KEPT = 3
 
 

@@ -26,7 +26,7 @@ from wherry_broker.core.dispatch import SPAN_BYTES_MAX
 from wherry_broker.server.connection import Connection
 from wherry_broker.server.session import Session
 
-HELLO = commands.Hello("wherry", 1, 1, "", "abuser", 0)
+HELLO = commands.Hello("wherry", 1, 1, "", "abuser", 30_000)
 KIB = 1024
 
 
@@ -113,6 +113,20 @@ async def test_heartbeats_keep_an_idle_connection(harness):
     await running.until(lambda: running.pump._clock.now_ms() > began + 1200)
     assert client.status == "connected"
     assert running.listener.connections == 1
+    assert "connection_silent" not in running.events()
+
+
+async def test_who_wants_no_heartbeats_is_left_alone_and_watched_by_the_system(harness, opened):
+    running = await harness.broker(heartbeat_ms=20)
+    quiet = await opened(running, heartbeat_ms=0)
+    (connection,) = running.connections
+    sock = connection._transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+    began = running.pump._clock.now_ms()
+    await running.until(lambda: running.pump._clock.now_ms() > began + 200)
+    quiet.say(commands.Info(1, "q"))
+    assert [type(each) for each in await quiet.hear()] == [replies.Error]
     assert "connection_silent" not in running.events()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, cast
 
 from wherry_broker.server.session import CLOSING, OPEN, OPENING, Session
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 CLOSE_S = 2.0
 """How long a closing connection may take to send what it still has to say; a transport alone would wait for ever."""
+KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+"""After how many seconds of silence the system asks, after how many it asks again, and how often in vain."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -188,6 +191,9 @@ class Connection(asyncio.BufferedProtocol):
         self._log.debug("connection_opened")
         self._number = self._pump.attach(self)
         self._watch_silence()
+        sock = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if sock is not None and not self._session.listens:
+            keep_alive(sock)
 
     def _login_missed(self) -> None:
         self.close("unauthenticated", f"no HELLO came within {self._limits.login_ms} ms")
@@ -206,7 +212,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _watch_writing(self) -> None:
         """Aborts the connection when the client has taken nothing for as long as is allowed."""
-        if self._transport is None:
+        if self._transport is None or not self._session.listens:
             return
         unwritten = self._transport.get_write_buffer_size()
         taken = self._written - unwritten  # not what waits: that may grow although the client reads
@@ -248,6 +254,14 @@ class Connection(asyncio.BufferedProtocol):
         self._deadline = self._loop.call_later(CLOSE_S, transport.abort)
         transport.close()
         self._detach()
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Has the system look whether the other end's machine is still there, for who answers no PING."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEP_ALIVE.items():
+        if hasattr(socket, option):  # elsewhere the system's own figures hold
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 def _address(transport: asyncio.Transport) -> str:

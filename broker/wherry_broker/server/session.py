@@ -52,6 +52,7 @@ class Session:
         asked: what the client has asked of the log, which is not for the core.
         reason: why the session is closing, for the log; the code of the GOODBYE and its text.
         heartbeat_ms: the interval agreed on; 0 for none.
+        listens: whether the client reads all the time; one that asks for no heartbeats does not while it works.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Session:
         self.name = ""
         self.reason = ("", "")
         self.heartbeat_ms = 0
+        self.listens = True
         self._epoch = epoch
         self._server = server
         self._accepts = accepts
@@ -137,7 +139,8 @@ class Session:
     def _welcome(self, hello: commands.Hello) -> None:
         self.phase = OPEN
         self.name = hello.name
-        self.heartbeat_ms = min(filter(None, (hello.heartbeat_ms, self._limits.heartbeat_ms)), default=0)
+        self.listens = hello.heartbeat_ms > 0
+        self.heartbeat_ms = min(hello.heartbeat_ms, self._limits.heartbeat_ms)
         self.reader.frame_bytes_max = self._limits.frame_bytes_max
         welcome = replies.Welcome(
             codec.VERSION, self._epoch, self.heartbeat_ms, self._limits.frame_bytes_max, self._server

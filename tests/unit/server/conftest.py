@@ -16,7 +16,7 @@ from wherry_broker.server.connection import Connection
 from wherry_broker.server.limits import Limits, Unfinished
 from wherry_broker.server.session import Session
 
-HELLO = commands.Hello("wherry", 1, 1, "", "tester", 0)
+HELLO = commands.Hello("wherry", 1, 1, "", "tester", 60_000)
 
 
 class FakePump:

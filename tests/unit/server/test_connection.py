@@ -9,7 +9,7 @@ from wherry.wire import codec
 from wherry.wire.messages import pack_sizes
 from wherry_broker.server.connection import CLOSE_S
 
-HELLO = commands.Hello("wherry", 1, 1, "", "tester", 0)
+HELLO = commands.Hello("wherry", 1, 1, "", "tester", 60_000)
 BAD_FRAME = bytes(12)
 MS = 0.001
 
@@ -283,6 +283,16 @@ def test_who_takes_nothing_is_cut_off(opened):
     assert made.transport.aborted
     assert "client_reads_nothing" in made.events()
     assert_gone(made, "")
+
+
+def test_who_asks_for_no_heartbeats_may_take_nothing_for_long(line):
+    """Its thread is at work on what it has, and reads when it is done."""
+    made = line(heartbeat_ms=10_000, write_deadline_ms=10_000)
+    made.say(HELLO._replace(heartbeat_ms=0))
+    assert made.heard()[0].heartbeat_ms == 0
+    full(made)
+    made.loop.advance(3600)
+    assert not made.transport.closing
 
 
 def test_who_takes_a_little_lives(opened):

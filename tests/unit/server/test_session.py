@@ -128,9 +128,9 @@ def test_hello_is_welcomed(opening):
 
 
 @pytest.mark.parametrize(
-    ("asked", "limit", "agreed"), [(10_000, 30_000, 10_000), (60_000, 30_000, 30_000), (0, 30_000, 30_000), (0, 0, 0)]
+    ("asked", "limit", "agreed"), [(10_000, 30_000, 10_000), (60_000, 30_000, 30_000), (0, 30_000, 0), (10_000, 0, 0)]
 )
-def test_the_shorter_heartbeat_is_agreed_on(asked, limit, agreed):
+def test_the_shorter_heartbeat_is_agreed_on_and_either_end_may_want_none(asked, limit, agreed):
     talk = Talk(heartbeat_ms=limit)
     talk.say(HELLO._replace(heartbeat_ms=asked))
     assert talk.heard()[0].heartbeat_ms == agreed
