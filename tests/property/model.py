@@ -83,10 +83,8 @@ class Queue:
         first, until = self.dedupe.get(command.dedupe, (0, 0))
         if command.dedupe and until > now:
             return ("confirm", first, True)
-        ready_at = max(command.at_ms, now + command.delay_ms)
-        ttls = [each for each in (command.ttl_ms, options["ttl_ms"]) if each]
-        expires_at = now + min(ttls) if ttls else 0
-        if command.priority >= options["priorities"] or (expires_at and now < ready_at >= expires_at):
+        ready_at, expires_at = self.moments(command, now)
+        if not self.is_valid(command, now):
             return ("error", "invalid", "", 0, 0)
         divisible = command.divisible and not command.dedupe
         self.make_room(bodies)
@@ -105,6 +103,15 @@ class Queue:
         over = len(self.messages) + (1 if divisible else len(bodies)) > options["max_messages"]
         return ("error", "busy", "max_messages" if over else "max_bytes", first if taken else 0, len(taken))
 
+    def moments(self, command, now):
+        """When the messages of a publish become ready, and when they expire."""
+        ttls = [each for each in (command.ttl_ms, self.options["ttl_ms"]) if each]
+        return max(command.at_ms, now + command.delay_ms), now + min(ttls) if ttls else 0
+
+    def is_valid(self, command, now):
+        ready_at, expires_at = self.moments(command, now)
+        return command.priority < self.options["priorities"] and not (expires_at and now < ready_at >= expires_at)
+
     def never_fits(self, bodies):
         if len(bodies) > self.options["max_messages"]:
             return "max_messages"
@@ -119,6 +126,12 @@ class Queue:
                 for message in ready[:count]:
                     self.remove(message, "dropped")
                 return
+
+    def keep(self, bodies, command, now):
+        """Stores the messages of a publish that there is room for, and remembers its dedupe key."""
+        if command.dedupe and self.options["dedupe_window_ms"]:
+            self.dedupe[command.dedupe] = (self.next_offset, now + self.options["dedupe_window_ms"])
+        self.store(bodies, command, now, *self.moments(command, now))
 
     def store(self, bodies, command, now, ready_at, expires_at):
         for body in bodies:
@@ -204,6 +217,12 @@ class Queue:
             longest = min(options["retry_cap_ms"], options["retry_base_ms"] * options["retry_factor"] ** (spent - 1))
             delay = int(jitter * int(longest)) if command.duration_ms is None else command.duration_ms
             self.end(message, "failed", command.text, now, delay)
+
+    def leaves(self, message, verb, now):
+        """Whether a settle takes a leased message out."""
+        spent = message["attempt"] + 1 - message["released"]
+        dies = verb == "reject" or (verb == "nack" and spent >= self.options["max_attempts"])
+        return verb == "ack" or (not dies and bool(message["expires_at"]) and message["expires_at"] <= now)
 
     def end(self, message, cause, text, now, delay):
         """A delivery ended, and not well."""
@@ -345,6 +364,89 @@ class Model:
         for key in stopped:
             del self.consumers[key]
         return len(queue.messages), stopped
+
+    # Commits.
+
+    def commit(self, settles, publishes, jitter):
+        """Does all of a commit, or nothing.
+
+        Args:
+            settles: (queue, verb, the fields of a SETTLE) of each.
+            publishes: (queue, bodies, the fields of a PUBLISH) of each.
+            jitter: for the back-off.
+
+        Returns:
+            The reasons to refuse it, as (code, queue), and the rows of the answer when there are none.
+        """
+        reasons, ended = self.commit_settles(settles)
+        plans, rows = self.commit_publishes(publishes, reasons)
+        dropped = {}
+        for name, bodies in plans.items():
+            queue = self.queues[name]
+            leaving = [
+                message for of, message, verb, _ in ended if of is queue and queue.leaves(message, verb, self.now)
+            ]
+            ready = queue.where("ready") if queue.options["overflow"] == "drop_oldest" else []
+            fitting = [n for n in range(len(ready) + 1) if queue.fits(bodies, [*leaving, *ready[:n]])]
+            if not fitting:
+                reasons.append(("too_large" if queue.never_fits(bodies) else "busy", name))
+            dropped[name] = ready[: fitting[0]] if fitting else []
+        if reasons:
+            return reasons, ()
+        for queue, message, verb, command in ended:
+            queue.settle_one(message, verb, command, self.now, jitter)
+        for name, messages in dropped.items():
+            for message in messages:
+                self.queues[name].remove(message, "dropped")
+        for (name, bodies, command), (_, duplicate, _) in zip(publishes, rows, strict=True):
+            if not duplicate:
+                self.queues[name].keep(bodies, command, self.now)
+        return [], rows
+
+    def commit_reasons(self, settles, publishes):
+        """The reasons to refuse it that have nothing to do with room."""
+        reasons, _ = self.commit_settles(settles)
+        self.commit_publishes(publishes, reasons)
+        return reasons
+
+    def commit_settles(self, settles):
+        reasons, ended, named = [], [], set()
+        for name, verb, command in settles:
+            queue = self.queues.get(name)
+            if verb == "extend":
+                reasons.append(("invalid", name))
+            for first, count, attempt in command.deliveries:
+                for offset in range(first, first + count):
+                    message = queue.at(offset) if queue else None
+                    leased = message is not None and message["state"] == "leased"
+                    if not leased or message["attempt"] + 1 != attempt or command.epoch != self.epoch:
+                        reasons.append(("stale_delivery", name))
+                    else:
+                        ended.append((queue, message, verb, command))
+                    if (name, offset) in named:
+                        reasons.append(("invalid", name))
+                    named.add((name, offset))
+        return reasons, ended
+
+    def commit_publishes(self, publishes, reasons):
+        """The messages that each queue is to take, and the rows of the answer."""
+        plans, rows, known = {}, [], {}
+        for name, bodies, command in publishes:
+            queue = self.queues[name]
+            first, until = queue.dedupe.get(command.dedupe, (0, 0))
+            if not command.dedupe or until <= self.now:
+                first = known.get((name, command.dedupe), 0)
+            if first:
+                rows.append((first, True, queue.options["durability"]))
+                continue
+            if not queue.is_valid(command, self.now):
+                reasons.append(("invalid", name))
+            first = queue.next_offset + len(plans.setdefault(name, []))
+            plans[name] += bodies
+            rows.append((first, False, queue.options["durability"]))
+            if command.dedupe and queue.options["dedupe_window_ms"]:
+                known[name, command.dedupe] = first
+        return plans, tuple(rows)
 
     def consumers_of(self, queue):
         return [key for key, consumer in self.consumers.items() if consumer.queue is queue]

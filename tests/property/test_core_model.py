@@ -343,6 +343,66 @@ class CoreMachine(RuleBasedStateMachine):
         assert reply == replies.Settled(((self.request, stale),))
         self.pump()
 
+    @rule(
+        which=st.integers(0, 9),
+        settles=st.lists(
+            st.tuples(st.integers(0, 6), st.sampled_from([*VERBS, "ack", "ack", "ack", "nack"]), RARELY, RARELY),
+            max_size=3,
+        ),
+        publishes=st.lists(
+            st.tuples(
+                NAMES,
+                st.lists(st.integers(0, 6), min_size=1, max_size=3),
+                st.sampled_from([0, 0, 0, 1, 3]),
+                st.sampled_from(["", "k"]),
+                st.sampled_from([0, 0, 10]),
+                st.sampled_from([0, 0, 12]),
+                st.sampled_from(["", "", "k", "l"]),
+            ),
+            max_size=3,
+        ),
+        jitter=st.sampled_from([0.0, 0.5, 0.99]),
+    )
+    def commit_together(self, which, settles, publishes, jitter):
+        """A COMMIT: all of it happens, or nothing."""
+        self.jitter = jitter
+        rows = [self.settle_row(*each) for each in settles if self.delivered]
+        stored, block = [], b""
+        for name, sizes, priority, key, delay_ms, ttl_ms, dedupe in publishes:
+            bodies = [bytes([97 + (self.request + len(stored)) % 26]) * size for size in sizes]
+            lengths = b"".join(size.to_bytes(4, "big") for size in sizes)
+            command = commands.Publish(0, name, lengths, priority, key, delay_ms, 0, ttl_ms, dedupe)
+            stored.append((name, bodies, command))
+            block += b"".join(bodies)
+        asked = [(row[0], list(VERBS)[row[1]], commands.Settle(0, *row)) for row in rows]
+        _, reply = self.submit(
+            self.session(which), commands.Commit, tuple(rows), tuple(each[1:9] for *_, each in stored), block=block
+        )
+        for name in self.shard.state.names:  # one that is published to may have been declared
+            self.model_queue(name)
+        known = [each for each in stored if each[0] in self.model.queues]
+        if known == stored:
+            reasons, answer = self.model.commit(asked, stored, jitter)
+            self.take_note_of_records()
+        else:  # refused before it could declare them all
+            reasons, answer = self.model.commit_reasons(asked, known), ()
+            assert reasons
+        if reasons:
+            assert (reply.code, reply.queue) in reasons, (reply, reasons)
+            return
+        assert reply == replies.Committed(self.request, answer)
+        names = [name for name, *_ in (*asked, *stored)]
+        mark = max((self.marks.get(name, 0) for name in names), default=0)
+        self.held[-1] = (self.held[-1][0], mark)
+        self.marks.update(dict.fromkeys(names, mark))
+        self.pump()
+
+    def settle_row(self, newest, verb, old, wrong):
+        """A settle of a commit, of a delivery that mostly runs still."""
+        known = self.delivered if old else [each for each in self.delivered if self.is_live(*each)] or self.delivered
+        name, first, count, attempt, epoch = known[-1 - newest % len(known)]
+        return (name, VERBS[verb], epoch, ((first, count, attempt + wrong),), None, "boom")
+
     def is_live(self, name, first, count, attempt, epoch):
         queue = self.model.queues.get(name)
         messages = [queue.at(offset) for offset in range(first, first + count)] if queue else []

@@ -133,6 +133,9 @@ EXAMPLES = [
     commands.Goodbye("", "done"),
     commands.Publish(1, "q", pack_sizes([2, 1]), block=b"\x80a\x80"),
     commands.Settle(2, "q", 0, EPOCH, ((1, 2, 1), (3, 1, 1))),
+    commands.Commit(
+        21, (("q", 0, EPOCH, ((4, 1, 1),), None, ""),), (("q", pack_sizes([1]), 0, "", 0, 0, 0, ""),), b"\x80"
+    ),
     commands.Consume(3, 2, "q", 10),
     commands.Credit(1, 100),
     commands.Stop(4, 1),
@@ -159,7 +162,7 @@ EXAMPLES = [
 ]
 VECTORS = {vector["type"]: wire_vectors.message_of(vector) for vector in wire_vectors.load("messages")}
 EXAMPLES += [VECTORS[name] for name in sorted(set(VECTORS) - {type(each).__name__.upper() for each in EXAMPLES})]
-UNKNOWN = [frame_head(opcode, b"\x90", 0) for opcode in (0x00, 0x05, 0x12, 0x7F, 0xFF)]
+UNKNOWN = [frame_head(opcode, b"\x90", 0) for opcode in (0x00, 0x05, 0x1F, 0x7F, 0xFF)]
 SAID = {f"{number}:{type(each).__name__}": codec.encode(each) for number, each in enumerate(EXAMPLES)}
 SAID |= {f"unknown 0x{frame[4]:02x}": frame for frame in UNKNOWN}
 

@@ -126,7 +126,7 @@ def test_a_field_type_is_as_listed(row):
 
 def filled(spec: Spec, size: int) -> Any:
     """A value of a type, as large as `size` units."""
-    cells = {int: 1, str: "a", bool: True, tuple: ()}
+    cells = {int: 1, str: "a", bytes: bytes(4), bool: True, tuple: ()}
     match spec.types[0]():
         case str():
             return "a" * size
@@ -321,7 +321,11 @@ LIMITS = {
     "header": fields.HEADER_BYTES_MAX,
     "messages of a batch": fields.BATCH_MESSAGES_MAX,
     "messages of a SETTLE": fields.BATCH_MESSAGES_MAX,
-    "block of a PUBLISH": framing.FRAME_BYTES_MAX - fields.HEADER_BYTES_MAX - framing.PREFIX_BYTES,
+    "settles of a COMMIT": fields.COMMIT_ROWS_MAX,
+    "publishes of a COMMIT": fields.COMMIT_ROWS_MAX,
+    "messages that a COMMIT settles": fields.BATCH_MESSAGES_MAX,
+    "messages that a COMMIT publishes": fields.BATCH_MESSAGES_MAX,
+    "block of a PUBLISH or a COMMIT": framing.FRAME_BYTES_MAX - fields.HEADER_BYTES_MAX - framing.PREFIX_BYTES,
     "rows of a field": fields.ROWS_MAX,
     "elements of any array": fields.ROWS_MAX,
     "entries of any map in a header": 64,

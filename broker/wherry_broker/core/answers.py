@@ -47,7 +47,7 @@ class Answers:
             refusal.retry_after_ms,
             refusal.queue,
             refusal.bound,
-            first,
+            first or refusal.first,
             accepted,
             queue.options.durability if queue and accepted else "",
         )

@@ -128,24 +128,30 @@ def busy(queue: Queue, count: int, size: int, now_ms: int, *, by_messages: bool)
     )
 
 
-def check_all_fit(queue: Queue, count: int, size: int, now_ms: int) -> None:
-    """Refuses so many messages, of so many bytes, unless a queue takes them all.
+def check_all_fit(
+    queue: Queue, count: int, size: int, now_ms: int, freed_messages: int = 0, freed_bytes: int = 0
+) -> None:
+    """Refuses so many messages, of so many bytes, unless a queue takes them all once it is freed of others.
 
     Raises:
         Refusal: busy, it is too full; too_large, even empty it could not take them.
     """
     options = queue.options
-    over_messages = queue.messages_held + count > options.max_messages
-    if over_messages or queue.bytes_held + size > options.max_bytes:
+    more, more_bytes = count - freed_messages, size - freed_bytes
+    over_messages = queue.messages_held + more > options.max_messages
+    if over_messages or queue.bytes_held + more_bytes > options.max_bytes:
         _check_amount(queue, count, size)
-        raise busy(queue, count, size, now_ms, by_messages=over_messages)
+        raise busy(queue, more, more_bytes, now_ms, by_messages=over_messages)
 
 
-def drop_oldest(queue: Queue, block: Block, now_ms: int) -> list[Fact]:
-    """The oldest ready messages that must go so that a block fits; none when it fits, or even that would not help."""
+def drop_oldest(queue: Queue, count: int, size: int, now_ms: int) -> list[Fact]:
+    """The oldest ready messages that must go so that so many more, of so many bytes, fit.
+
+    None when they fit as it is, or would not even then.
+    """
     options = queue.options
-    messages = queue.messages_held + block.count - options.max_messages
-    size = queue.bytes_held + block.size - options.max_bytes
+    messages = queue.messages_held + count - options.max_messages
+    size += queue.bytes_held - options.max_bytes
     if options.overflow != "drop_oldest" or messages > queue.counts[READY] or size > queue.sizes[READY]:
         return []
     ranges: list[tuple[int, int]] = []

@@ -15,6 +15,7 @@ class Refusal(Exception):
         queue: str = "",
         bound: str = "",
         retryable: bool = False,
+        first: int = 0,
     ) -> None:
         super().__init__(text)
         self.code = code
@@ -23,3 +24,4 @@ class Refusal(Exception):
         self.retry_after_ms = retry_after_ms
         self.queue = queue
         self.bound = bound
+        self.first = first

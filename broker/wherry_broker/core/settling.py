@@ -46,7 +46,7 @@ class Settling:
             self._extend(queue, command, held, now_ms)
         else:
             self._ledger.apply(decide.settle(queue, command, held, now_ms, self._draw))
-            self._limit_dead(queue, now_ms)
+            self.limit_dead(queue, now_ms)
         self._ledger.dirty[queue] = None
         self._answers.say(session, replies.Settled(((command.request, tuple(stale)),)), queue.mark)
 
@@ -56,12 +56,18 @@ class Settling:
             held = (decide.Held(span, span.low, span.high),)
             queue = span.batch.queue
             self._ledger.apply(decide.ended(queue, held, records.LOST, "", now_ms, lambda _: 0))
-            self._limit_dead(queue, now_ms)
+            self.limit_dead(queue, now_ms)
 
     def expire(self, batch: Batch, now_ms: int) -> None:
         """Takes the messages of a batch out whose time is over; those that are leased or dead stay."""
         waiting = (span for span in batch.spans if span.state not in (LEASED, DEAD))
         self._ledger.apply(decide.remove(waiting, batch.queue, records.EXPIRED, now_ms))
+
+    def limit_dead(self, queue: Queue, now_ms: int) -> None:
+        """Drops the dead that a queue has over its bound."""
+        excess = queue.counts[DEAD] - queue.options.dead_max_messages
+        if excess > 0:
+            self._ledger.apply(bounds.dead_overflow(queue, excess, now_ms))
 
     def _extend(self, queue: Queue, command: commands.Settle, held: list[decide.Held], now_ms: int) -> None:
         asked_ms = command.duration_ms
@@ -70,8 +76,3 @@ class Settling:
         for span, low, high in held:
             own_ms = span.consumer.lease_ms if span.consumer is not None else 0
             queue.extend(low, high, now_ms + (asked_ms or own_ms or queue.options.lease_ms))
-
-    def _limit_dead(self, queue: Queue, now_ms: int) -> None:
-        excess = queue.counts[DEAD] - queue.options.dead_max_messages
-        if excess > 0:
-            self._ledger.apply(bounds.dead_overflow(queue, excess, now_ms))

@@ -19,6 +19,7 @@ from wherry_broker.core.answers import Answers
 from wherry_broker.core.attendance import Attendance
 from wherry_broker.core.batch import DELAYED, LEASED, Batch, Span
 from wherry_broker.core.catalogue import Catalogue
+from wherry_broker.core.committing import Committing
 from wherry_broker.core.consumers import Session
 from wherry_broker.core.dispatch import Dispatcher
 from wherry_broker.core.editing import Editing
@@ -70,11 +71,13 @@ class Shard:
         )
         self._publishing = Publishing(self.ledger, answers)
         self._settling = Settling(self.ledger, answers, draw)
+        self._committing = Committing(self.ledger, answers, self._catalogue, self._settling, draw)
         self._lookups = Lookups(self.ledger, answers)
         self._editing = Editing(self.ledger, answers, self._lookups)
         self._commands: dict[type, Callable[[Session, Any, int], None]] = {
             commands.Publish: self._publish,
             commands.Settle: self._settling.settle,
+            commands.Commit: self._commit,
             commands.Consume: self._consume,
             commands.Credit: self._attendance.credit,
             commands.Stop: self._attendance.stop,
@@ -244,6 +247,11 @@ class Shard:
     def _publish(self, session: Session, command: commands.Publish, now_ms: int) -> None:
         self._check_not_draining()
         self._publishing.publish(session, self._catalogue.opened(command.queue), command, now_ms)
+
+    def _commit(self, session: Session, command: commands.Commit, now_ms: int) -> None:
+        if not command.settles:  # with a settle it ends work in hand, which draining waits for
+            self._check_not_draining()
+        self._committing.commit(session, command, now_ms)
 
     def _publish_together(self, session: Session, publishes: Sequence[commands.Publish], now_ms: int) -> bool:
         self.tick(now_ms)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 COMMANDS_A_TURN = 512
 """How many commands of one client are taken at a time: what they are answered is sent before the next ones."""
+WITH_BLOCKS = (commands.Publish, commands.Commit)
 TURN_MS = 20
 """How long the commands of one client may take at a time: one that asks for much work does not stop the others."""
 
@@ -130,7 +131,7 @@ class Pump:
             self._measure_room()  # no commit may come that would: all that asks for one is refused
         end_ms = now_ms + TURN_MS
         taken = self.shard.submit_all(number, given, now_ms, lambda: self._clock.now_ms() >= end_ms)
-        self._uncommitted_bytes += sum([len(each.block) for each in given[:taken] if type(each) is commands.Publish])
+        self._uncommitted_bytes += sum([len(each.block) for each in given[:taken] if isinstance(each, WITH_BLOCKS)])
         if self._uncommitted_bytes > self._uncommitted_bytes_max and self._committing:
             self._hold_reading(hold=True)
         return taken

@@ -31,6 +31,7 @@ CONFIRMS_MAX = 1_024
 
 _LOG_REQUESTS = frozenset({commands.Backup, commands.ReadBackup})
 _REQUESTS = frozenset(get_args(commands.Request)) - _LOG_REQUESTS | {commands.Credit}
+_WITH_MESSAGES = frozenset({commands.Publish, commands.Commit})
 
 OPENING, OPEN, CLOSING = "opening", "open", "closing"
 
@@ -108,14 +109,14 @@ class Session:
         return None
 
     def _unless_too_long(self, command: Any) -> Any:
-        """The same command; none for a PUBLISH whose DELIVER, with its longer header, might not fit into a frame."""
-        if type(command) is not commands.Publish:
+        """The same command; none when a DELIVER of its messages, with a longer header, might not fit into a frame."""
+        if type(command) not in _WITH_MESSAGES:
             return command
         limit = self._limits.frame_bytes_max - HEADER_BYTES_MAX - PREFIX_BYTES
         if len(command.block) <= limit:
             return command
         text = f"a block of {len(command.block)} bytes is over the limit of {limit} bytes"
-        self._send(replies.Error(command.request, "too_large", text, queue=command.queue))
+        self._send(replies.Error(command.request, "too_large", text, queue=getattr(command, "queue", "")))
         return None
 
     def _refuse_value(self, error: codec.BadValue) -> None:

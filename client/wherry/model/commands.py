@@ -14,6 +14,8 @@ from wherry.model.fields import (
     U16,
     U32,
     U64,
+    CommitPublishes,
+    CommitSettles,
     Deliveries,
     DurationMs,
     Flag,
@@ -90,6 +92,15 @@ class Settle(NamedTuple):
     deliveries: Deliveries
     duration_ms: OptionalDurationMs = None
     text: Text = ""
+
+
+class Commit(NamedTuple):
+    """Settles and publishes, in any queues, all or nothing; the block holds the messages of all publishes, in order."""
+
+    request: U32
+    settles: CommitSettles
+    publishes: CommitPublishes = ()
+    block: bytes = b""
 
 
 class Consume(NamedTuple):
@@ -215,6 +226,7 @@ class ReadBackup(NamedTuple):
 Request = (
     Publish
     | Settle
+    | Commit
     | Consume
     | Stop
     | Declare

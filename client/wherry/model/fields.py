@@ -21,6 +21,8 @@ HEADER_BYTES_MAX = 65_536
 BATCH_MESSAGES_MAX = 10_000
 ROWS_MAX = BATCH_MESSAGES_MAX // 2
 """The most rows of a field: a SETTLED says so much when every second message of a whole batch is stale."""
+COMMIT_ROWS_MAX = 1_000
+"""The most rows of settles, and of publishes, in one COMMIT. Their messages have the limits of a SETTLE and a batch."""
 TEXT_BYTES_MAX = 1_024
 NAME_BYTES_MAX = 255
 PRIORITY_MAX = 9
@@ -165,6 +167,9 @@ Strings = Annotated[tuple[str, ...], Spec("array of str", (tuple,), _check_strin
 _u32, _u64, _name = U32.__metadata__[0], U64.__metadata__[0], Name.__metadata__[0]  # type: ignore[attr-defined]
 _moment, _u8, _count = MomentMs.__metadata__[0], U8.__metadata__[0], Count.__metadata__[0]  # type: ignore[attr-defined]
 _text, _flag = Text.__metadata__[0], Flag.__metadata__[0]  # type: ignore[attr-defined]
+_queue, _lengths = QueueName.__metadata__[0], Lengths.__metadata__[0]  # type: ignore[attr-defined]
+_priority, _duration = Priority.__metadata__[0], DurationMs.__metadata__[0]  # type: ignore[attr-defined]
+_optional_duration = OptionalDurationMs.__metadata__[0]  # type: ignore[attr-defined]
 
 Range = tuple[int, int]
 """(first offset, count)"""
@@ -188,3 +193,26 @@ SettledRows = Annotated[tuple[SettledRow, ...], rows("settles", _u32, rows("rang
 QueueRow = tuple[str, int, int, int, int, int, int]
 """(name, ready, delayed, leased, dead, bytes, consumers)"""
 QueueRows = Annotated[tuple[QueueRow, ...], rows("queues", _name, _u64, _u64, _u64, _u64, _u64, _u64)]
+CommitSettle = tuple[str, int, int, tuple[Delivered, ...], int | None, str]
+"""(queue, verb, epoch, deliveries, duration_ms, text): the fields of a SETTLE"""
+CommitSettles = Annotated[
+    tuple[CommitSettle, ...],
+    rows(
+        "commit settles",
+        *(_queue, _u8, _u64, rows("deliveries", _u64, _count, _u32), _optional_duration, _text),
+        high=COMMIT_ROWS_MAX,
+    ),
+]
+CommitPublish = tuple[str, bytes, int, str, int, int, int, str]
+"""(queue, lengths, priority, key, delay_ms, at_ms, ttl_ms, dedupe): the fields of a PUBLISH"""
+CommitPublishes = Annotated[
+    tuple[CommitPublish, ...],
+    rows(
+        "commit publishes",
+        *(_queue, _lengths, _priority, _name, _duration, _moment, _duration, _name),
+        high=COMMIT_ROWS_MAX,
+    ),
+]
+CommittedRow = tuple[int, bool, str]
+"""(first offset, duplicate, durability)"""
+CommittedRows = Annotated[tuple[CommittedRow, ...], rows("committed", _u64, _flag, _name, high=COMMIT_ROWS_MAX)]

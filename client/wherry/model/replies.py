@@ -12,6 +12,7 @@ from wherry.model.fields import (
     U32,
     U64,
     Binary,
+    CommittedRows,
     Confirms,
     Deliveries,
     Details,
@@ -90,6 +91,13 @@ class Peeked(NamedTuple):
     block: bytes = b""
 
 
+class Committed(NamedTuple):
+    """Answers COMMIT: all of it was done. A row for each publish, in order, with the level that it has reached."""
+
+    request: U32
+    publishes: CommittedRows = ()
+
+
 class Snapshot(NamedTuple):
     """Answers BACKUP: which segments the snapshot has, and their bytes together."""
 
@@ -147,7 +155,7 @@ class Error(NamedTuple):
     durability: Name = ""
 
 
-Reply = Done | QueueInfo | Queues | Peeked | Snapshot | Piece | Error
+Reply = Done | QueueInfo | Queues | Peeked | Committed | Snapshot | Piece | Error
 """Answers to one request; Confirm and Settled answer many at once."""
 Push = Deliver | Stopped | Cancelled
 Spoken = Welcome | Pong | Confirm | Settled | Reply | Push

@@ -27,6 +27,7 @@ PUBLISH = commands.Publish(7, "q", pack_sizes([3]), block=b"\x80hi")
 TO_THE_CORE = [
     PUBLISH,
     commands.Settle(1, "q", 0, 1, ((5, 1, 1),)),
+    commands.Commit(1, (("q", 0, 1, ((5, 1, 1),), None, ""),), (("q", pack_sizes([1]), 0, "", 0, 0, 0, ""),), b"\x80"),
     commands.Consume(2, 1, "q", 10),
     commands.Credit(1, 20),
     commands.Stop(3, 1),
@@ -51,6 +52,7 @@ ONLY_BROKERS_SAY = [
     replies.Peeked(1, ()),
     replies.Snapshot(1, 1, 1, 0),
     replies.Piece(1, 0),
+    replies.Committed(1, ((5, False, "memory"),)),
     replies.Deliver(1, 1000, (), pack_sizes([0])),
     replies.Stopped(1),
     replies.Cancelled(1, ((1, 1, 1),)),

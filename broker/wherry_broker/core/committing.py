@@ -1,0 +1,225 @@
+"""Commits: settles and publishes of any queues that happen together, or not at all.
+
+Everything is decided before anything is applied, so a refusal leaves nothing behind. What is applied is gathered for
+one entry of the log, so no crash leaves a part of it either; and no queue of a commit says anything of it before that
+entry is durable.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from wherry.model import commands, replies
+from wherry.model.commands import Verb
+from wherry.model.fields import BATCH_MESSAGES_MAX
+from wherry_broker.core import bounds, decide, records
+from wherry_broker.core.refusal import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from wherry.model.fields import CommittedRow
+    from wherry_broker.core.answers import Answers
+    from wherry_broker.core.catalogue import Catalogue
+    from wherry_broker.core.consumers import Session
+    from wherry_broker.core.ledger import Ledger
+    from wherry_broker.core.queue import Queue
+    from wherry_broker.core.records import Fact
+    from wherry_broker.core.settling import Settling
+    from wherry_broker.core.state import State
+
+ENDINGS = frozenset({Verb.ACK, Verb.NACK, Verb.REJECT, Verb.RELEASE})
+"""What a commit may do to a delivery: an EXTEND ends none, and needs nothing to happen with it."""
+
+
+class Part:
+    """What a commit asks of one queue.
+
+    Attributes:
+        ended: what its settles do.
+        stored: what its publishes store.
+        rows: what is said of each of these, by its place in the command.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue = queue
+        self.ended: list[Fact] = []
+        self.stored: list[records.Published] = []
+        self.rows: dict[int, CommittedRow] = {}
+        self._first = queue.next_offset
+        self._keys: dict[str, int] = {}
+
+    def settle(self, state: State, settles: Sequence[commands.Settle], now_ms: int, draw: Callable[[], float]) -> None:
+        """Decides on settles.
+
+        Raises:
+            Refusal: invalid, they name a message twice; stale_delivery, one is not leased as it says.
+        """
+        queue = self.queue
+        decide.check_ranges(queue, [row for settle in settles for row in settle.deliveries])
+        for settle in settles:
+            held, stale = decide.match(state, queue, settle)
+            if stale:
+                raise _stale(settle.queue, stale[0][0])
+            self.ended += decide.settle(queue, settle, held, now_ms, draw)
+
+    def publish(self, position: int, command: commands.Publish, now_ms: int) -> None:
+        """Decides on a publish, but for whether there is room.
+
+        Raises:
+            Refusal: invalid, the envelope is not one for this queue.
+        """
+        queue, key = self.queue, command.dedupe
+        first = self._known(key, now_ms) if key else None
+        if first is None:
+            envelope, ready_at_ms = decide.envelope_of(queue, command, now_ms)
+            block = decide.block_of(command)
+            self.stored.append(records.Published(queue.number, self._first, envelope, ready_at_ms, key, block))
+            if key and queue.options.dedupe_window_ms:
+                self._keys[key] = self._first
+            self.rows[position] = (self._first, False, queue.options.durability)
+            self._first += block.count
+        else:
+            self.rows[position] = (first, True, queue.options.durability)
+
+    def _known(self, key: str, now_ms: int) -> int | None:
+        """The first offset of what was stored under a dedupe key, before or by this very commit."""
+        return self._keys.get(key, self.queue.dedupe.known(key, now_ms))
+
+    def dropped(self, now_ms: int) -> list[Fact]:
+        """What has to go so that all that is published fits beside what the settles leave.
+
+        Raises:
+            Refusal: busy or too_large, it does not fit.
+        """
+        if not self.stored:
+            return []
+        queue = self.queue
+        freed_messages, freed_bytes = _freed(queue, self.ended)
+        count = sum(record.block.count for record in self.stored)
+        size = sum(record.block.size for record in self.stored)
+        dropped = bounds.drop_oldest(queue, count - freed_messages, size - freed_bytes, now_ms)
+        if not dropped:
+            bounds.check_all_fit(queue, count, size, now_ms, freed_messages, freed_bytes)
+        return dropped
+
+
+class Committing:
+    """Carries out commits.
+
+    Args:
+        ledger: the durable state.
+        answers: where answers go.
+        catalogue: declares queues that are named and not there.
+        settling: keeps the dead within their bound.
+        draw: returns a number evenly drawn from [0, 1), for jitter.
+    """
+
+    def __init__(
+        self, ledger: Ledger, answers: Answers, catalogue: Catalogue, settling: Settling, draw: Callable[[], float]
+    ) -> None:
+        self._ledger = ledger
+        self._answers = answers
+        self._catalogue = catalogue
+        self._settling = settling
+        self._draw = draw
+
+    def commit(self, session: Session, command: commands.Commit, now_ms: int) -> None:
+        """Does all that a COMMIT asks for, or refuses it."""
+        settles, publishes = settles_of(command), publishes_of(command)
+        parts: dict[str, Part] = {}
+        self._settle(parts, settles, now_ms)
+        for position, publish in enumerate(publishes):
+            if publish.queue not in parts:
+                parts[publish.queue] = Part(self._catalogue.opened(publish.queue))
+            parts[publish.queue].publish(position, publish, now_ms)
+        dropped = [fact for part in parts.values() for fact in part.dropped(now_ms)]
+        self._check_disk(parts)
+        ended = [fact for part in parts.values() for fact in part.ended]
+        stored = [fact for part in parts.values() for fact in part.stored]
+        self._ledger.apply([*ended, *dropped, *stored])
+        rows = {position: row for part in parts.values() for position, row in part.rows.items()}
+        reply = replies.Committed(command.request, tuple(rows[position] for position in range(len(publishes))))
+        self._answers.say(session, reply, self._bind([part.queue for part in parts.values()], now_ms))
+
+    def _settle(self, parts: dict[str, Part], settles: Sequence[commands.Settle], now_ms: int) -> None:
+        state = self._ledger.state
+        by_queue: dict[str, list[commands.Settle]] = {}
+        for settle in settles:
+            by_queue.setdefault(settle.queue, []).append(settle)
+        for name, of_queue in by_queue.items():
+            queue = state.names.get(name)
+            if queue is None:
+                raise _stale(name, next((first for each in of_queue for first, *_ in each.deliveries), 0))
+            parts[name] = Part(queue)
+            parts[name].settle(state, of_queue, now_ms, self._draw)
+
+    def _check_disk(self, parts: dict[str, Part]) -> None:
+        logged = [part for part in parts.values() if part.queue.is_logged and part.stored]
+        cost = sum(bounds.log_cost(record.block) for part in logged for record in part.stored)
+        if cost:
+            bounds.check_room(self._ledger.state, logged[0].queue.name, cost)
+
+    def _bind(self, queues: Sequence[Queue], now_ms: int) -> int:
+        """Has all that is said of these queues from now on wait for all of the commit; returns its mark."""
+        for queue in queues:
+            self._settling.limit_dead(queue, now_ms)
+            self._ledger.dirty[queue] = None
+        mark = max((queue.mark for queue in queues), default=0)
+        for queue in queues:
+            queue.mark = mark
+        return mark
+
+
+def settles_of(command: commands.Commit) -> list[commands.Settle]:
+    """The settles of a commit.
+
+    Raises:
+        Refusal: invalid, one has no verb of a commit, or they are too many messages.
+    """
+    settles = [commands.Settle(command.request, *row[:6]) for row in command.settles]
+    for settle in settles:
+        if settle.verb not in ENDINGS:
+            text = f"verb {settle.verb} cannot be committed, only ACK, NACK, REJECT and RELEASE can"
+            raise Refusal("invalid", text, queue=settle.queue)
+    _check_total(sum(row[1] for settle in settles for row in settle.deliveries))
+    return settles
+
+
+def publishes_of(command: commands.Commit) -> list[commands.Publish]:
+    """The publishes of a commit, each with its part of the block.
+
+    Raises:
+        Refusal: invalid, the lengths do not add up to the block, or they are too many messages.
+    """
+    _check_total(sum(len(row[1]) // 4 for row in command.publishes))
+    result, end = [], 0
+    for row in command.publishes:
+        start, end = end, end + sum(struct.unpack(f">{len(row[1]) // 4}I", row[1]))
+        result.append(commands.Publish(command.request, *row[:8], block=command.block[start:end]))
+    if end != len(command.block):
+        text = f"the lengths of all messages, {end} bytes, do not add up to a block of {len(command.block)}"
+        raise Refusal("invalid", text)
+    return result
+
+
+def _check_total(count: int) -> None:
+    if count > BATCH_MESSAGES_MAX:
+        raise Refusal("invalid", f"{count} messages in one command are over the limit of {BATCH_MESSAGES_MAX}")
+
+
+def _stale(queue: str, offset: int) -> Refusal:
+    text = f"{queue}/{offset} is not leased under this delivery, or no longer"
+    return Refusal("stale_delivery", text, queue=queue, first=offset)
+
+
+def _freed(queue: Queue, ended: Sequence[Fact]) -> tuple[int, int]:
+    """How many messages, and bytes of them, leave a queue with these records."""
+    count = size = 0
+    for record in ended:
+        for low, high in record.ranges if isinstance(record, records.Removed) else ():
+            count += high - low
+            for span in queue.spans(low, high):
+                size += span.batch.bytes_between(max(low, span.low), min(high, span.high))
+    return count, size
