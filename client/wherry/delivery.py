@@ -169,7 +169,8 @@ class PeekedMessage(BaseMessage):
 
     Attributes:
         state: ready, delayed, leased or dead.
-        reason: why it is dead, or what became of its last attempt: attempts, rejected, failed or lost; "" for neither.
+        reason: why it is dead, or what became of its last attempt: attempts, rejected, failed, lost or
+            released (with a delay or a reason); "" for neither.
         error: what was said of that.
     """
 

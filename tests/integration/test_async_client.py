@@ -623,6 +623,16 @@ async def test_nack_reject_release(client, running):
     assert running.counts("q") == (0, 1, 0, 1)
 
 
+async def test_a_release_may_say_when_and_why(client, running):
+    queue = await client.declare("q", max_attempts=1)
+    await queue.publish(b"x")
+    (message,) = await queue.get(wait=PATIENCE_S)
+    await message.release(delay=3600, reason="not mine")
+    waiting = await queue.find(message.id)
+    assert (waiting.state, waiting.reason, waiting.error) == ("delayed", "released", "not mine")
+    assert running.counts("q") == (0, 1, 0, 0)
+
+
 async def test_a_message_is_a_context_manager(client, running):
     queue = await client.declare("q", retry=wherry.Retry(base=60))
     await queue.publish_many([b"x"] * 4)

@@ -210,7 +210,7 @@ class Queue:
             self.count_end("rejected")
             self.die(message, ("rejected", command.text, now), now)
         elif verb == "release":
-            self.end(message, "released", "", now, 0)
+            self.end(message, "released", command.text, now, command.duration_ms or 0)
         else:
             options = self.options
             spent = message["attempt"] + 1 - message["released"]
@@ -239,7 +239,7 @@ class Queue:
             message["state"] = "delayed" if delay else "ready"
             if cause == "released":
                 message["released"] += 1
-            else:
+            if cause != "released" or delay or text:
                 message["failure"] = (cause, text, now)
 
     def count_end(self, cause):

@@ -236,7 +236,7 @@ def settle(
     if verb == Verb.REJECT:
         return [records.Died(queue.number, ranges, Failure(records.REJECTED, text, now_ms), records.REJECTED)]
     if verb == Verb.RELEASE:
-        return ended(queue, held, records.RELEASED, "", now_ms, lambda _: 0)
+        return ended(queue, held, records.RELEASED, text, now_ms, lambda _: command.duration_ms or 0)
 
     def back_off_ms(attempts: int) -> int:
         if command.duration_ms is not None:

@@ -61,7 +61,9 @@ def _returned(state: State, record: records.Returned) -> None:
         for low, high in record.ranges:
             queue.revive(low, high)
         return
-    failure = None if record.cause == records.RELEASED else Failure(record.cause, record.error, record.at_ms)
+    # Handed back at once and without a word, a message is as if it had not been delivered.
+    said = record.cause != records.RELEASED or record.ready_at_ms or record.error
+    failure = Failure(record.cause, record.error, record.at_ms) if said else None
     for low, high in record.ranges:
         queue.give_back(low, high, record.cause, record.ready_at_ms, failure)
 

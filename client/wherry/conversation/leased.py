@@ -102,9 +102,14 @@ class Leased(BaseMessage, Generic[S_co]):
         """Says that no attempt can succeed: the message is dead at once, and kept with the reason."""
         return self._settle(Verb.REJECT, None, error_text(reason))
 
-    def release(self) -> S_co:
-        """Hands the message back unworked: it is ready again at once, and the attempt does not count."""
-        return self._settle(Verb.RELEASE)
+    def release(self, delay: Duration | None = None, reason: object = None) -> S_co:
+        """Hands the message back unworked: the attempt does not count.
+
+        Args:
+            delay: how long it waits before it is ready again, in seconds; not at all when not given.
+            reason: why; its text is kept with the message.
+        """
+        return self._settle(Verb.RELEASE, None if delay is None else to_ms(delay), error_text(reason))
 
     def extend(self, seconds: Duration | None = None) -> S_co:
         """Moves the lease's deadline to `seconds` from now; when not given, to as long as the lease was at first.
