@@ -23,8 +23,10 @@ from wherry_broker.core.records import (
     Rehomed,
     Removed,
     Returned,
+    Routed,
     Stage,
     Standing,
+    Target,
 )
 from wherry_broker.core.shard import Shard
 from wherry_broker.log import recovery
@@ -164,11 +166,32 @@ EVERY_KIND: list[Record] = [
         ),
         block_of(b"three", b"four", b"five"),
     ),
+    Declared(3, "copies", {"durability": "written", "bind": ("users.>",)}, 2),
+    Routed(
+        "users.eu.created",
+        NOW_MS + 8,
+        "user-7",
+        NOW_MS + 3_000,
+        "created-7",
+        (Target(1, 6, NOW_MS + 60_000, 3), Target(3, 2, 0, 1)),
+        block_of(b"to both"),
+    ),
     Preamble(
         NOW_MS + 1,
-        3,
+        4,
         2,
-        (Standing(1, "emails", {"durability": "synced", "max_attempts": 3}, 6, (("welcome-7", 1, NOW_MS + 120_000),)),),
+        (
+            Standing(
+                1,
+                "emails",
+                {"durability": "synced", "max_attempts": 3},
+                7,
+                (("welcome-7", 1, NOW_MS + 120_000), ("created-7", 6, NOW_MS + 120_008)),
+            ),
+            Standing(
+                3, "copies", {"durability": "written", "bind": ("users.>",)}, 3, (("created-7", 2, NOW_MS + 120_008),)
+            ),
+        ),
     ),
 ]
 """One record of every kind, in an order in which a broker could have written them."""

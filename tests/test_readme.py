@@ -112,7 +112,8 @@ def test_the_options_are_those_of_the_core():
     told = [(name, value.replace(",", "")) for name, value in rows]
     real = QueueOptions().as_map()
     assert told == [
-        (name, str(value).lower() if isinstance(value, bool) else str(value)) for name, value in real.items()
+        (name, str(value).lower() if isinstance(value, bool) else str(value).replace("()", "[]"))
+        for name, value in real.items()
     ]
 
 

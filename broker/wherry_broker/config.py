@@ -307,6 +307,10 @@ def _weights(text: str) -> dict[str, int]:
     return {key.strip(): int(number) for key, _, number in pairs}
 
 
+def _patterns(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",")]
+
+
 def _integer(text: str) -> int:
     try:
         return int(text)
@@ -333,7 +337,7 @@ def _usable(name: str, value: Any) -> Any:
     return value
 
 
-_READERS: dict[type, Callable[[str], Any]] = {str: str, bool: _switch, float: _number, dict: _weights}
+_READERS: dict[type, Callable[[str], Any]] = {str: str, bool: _switch, float: _number, dict: _weights, tuple: _patterns}
 
 
 # The token.

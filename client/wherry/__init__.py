@@ -35,6 +35,7 @@ from wherry.errors import (
     TooLarge,
     Unauthenticated,
     Unavailable,
+    Unroutable,
     WherryError,
 )
 from wherry.model.options import QueueCounts, QueueInfo, Receipt, Retry
@@ -68,6 +69,7 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "Unavailable",
+    "Unroutable",
     "WherryError",
     "connect",
 ]

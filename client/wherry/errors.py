@@ -12,6 +12,7 @@
     │   ├── Unauthenticated         the token is missing or wrong
     │   ├── Forbidden               the token does not give this right
     │   ├── ExistsDifferently       the queue exists with other options
+    │   ├── Unroutable              no queue takes the subject
     │   ├── Draining                the broker is shutting down and takes no new work
     │   ├── NotOwner                another broker serves this queue
     │   ├── Unavailable             the broker cannot do this now; nothing was done
@@ -110,6 +111,12 @@ class ExistsDifferently(Refused):
     code = "exists_differently"
 
 
+class Unroutable(Refused):
+    """No queue is bound to the subject of a topic's message, which is stored nowhere."""
+
+    code = "unroutable"
+
+
 class Draining(Refused):
     """The broker is shutting down and takes no new work."""
 
@@ -174,6 +181,7 @@ REFUSALS: dict[str, type[Refused]] = {
         Unauthenticated,
         Forbidden,
         ExistsDifferently,
+        Unroutable,
         Draining,
         NotOwner,
         Unavailable,

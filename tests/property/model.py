@@ -24,6 +24,15 @@ def bodies_of(lengths, data):
     return [data[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
+def matches(pattern, subject):
+    """Whether a pattern matches a subject, both as lists of tokens."""
+    if pattern == [">"]:
+        return bool(subject)
+    if not pattern or not subject:
+        return pattern == subject
+    return pattern[0] in ("*", subject[0]) and matches(pattern[1:], subject[1:])
+
+
 class Queue:
     """One queue.
 
@@ -111,6 +120,31 @@ class Queue:
     def is_valid(self, command, now):
         ready_at, expires_at = self.moments(command, now)
         return command.priority < self.options["priorities"] and not (expires_at and now < ready_at >= expires_at)
+
+    def is_bound(self, subject):
+        return any(matches(pattern.split("."), subject.split(".")) for pattern in self.options["bind"])
+
+    def knows(self, key, now):
+        return bool(key) and self.dedupe.get(key, (0, 0))[1] > now
+
+    def refusal(self, bodies, command, now):
+        """Why messages of a topic are refused; "" when they are not."""
+        if self.never_fits(bodies):
+            return "too_large"
+        spare = self.where("ready") if self.options["overflow"] == "drop_oldest" else ()
+        if not self.fits(bodies, spare):
+            return "busy"
+        ready_at, expires_at = self.moments(command, now)
+        return "invalid" if expires_at and now < ready_at >= expires_at else ""
+
+    def take(self, bodies, command, now):
+        """Stores messages of a topic, which fit."""
+        ready_at, expires_at = self.moments(command, now)
+        self.make_room(bodies)
+        if command.dedupe and self.options["dedupe_window_ms"]:
+            self.dedupe[command.dedupe] = (self.next_offset, now + self.options["dedupe_window_ms"])
+        priority = min(command.priority, self.options["priorities"] - 1)
+        self.store(bodies, command._replace(priority=priority), now, ready_at, expires_at)
 
     def never_fits(self, bodies):
         if len(bodies) > self.options["max_messages"]:
@@ -355,6 +389,23 @@ class Model:
 
     def declare(self, name, options):
         self.queues[name] = Queue(name, options, self.next_first)
+
+    def bound(self, subject):
+        return [queue for queue in self.queues.values() if queue.is_bound(subject)]
+
+    def topic(self, bodies, command, now):
+        """What is answered: ("routed", queues, duplicate) or ("error", code, the queues that may be named)."""
+        queues = self.bound(command.subject)
+        if not queues and not command.allow_unroutable:
+            return ("error", "unroutable", [""])
+        new = [queue for queue in queues if not queue.knows(command.dedupe, now)]
+        refused = {queue.name: queue.refusal(bodies, command, now) for queue in new}
+        for code in ("too_large", "busy", "invalid"):
+            if code in refused.values():
+                return ("error", code, [name for name, why in refused.items() if why == code])
+        for queue in new:
+            queue.take(bodies, command, now)
+        return ("routed", len(queues), bool(queues) and not new)
 
     def delete(self, name):
         """Returns how many messages went, and the consumers that were stopped."""

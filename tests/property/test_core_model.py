@@ -60,6 +60,7 @@ OPTIONS = st.fixed_dictionaries(
         "key_max_leased": st.sampled_from([0, 0, 1, 3]),
         "key_weights": st.sampled_from([{}, {"k": 3}]),
         "paused": st.sampled_from([False] * 7 + [True]),
+        "bind": st.sampled_from([(), ("s.*",), (">",), ("*.a", "t"), ("s.a", "t.>")]),
     },
 )
 RARELY = st.sampled_from([False] * 4 + [True])
@@ -167,7 +168,8 @@ class CoreMachine(RuleBasedStateMachine):
             self.log.append(record)
             if isinstance(record, records.Declared):
                 self.names = {**getattr(self, "names", {}), record.queue: record.name}
-            self.marks[self.names[record.queue]] = self.spy.gathering
+            targets = record.targets if isinstance(record, records.Routed) else (record,)
+            self.marks |= {self.names[target.queue]: self.spy.gathering for target in targets}
         for queue in self.model.queues.values():
             core = self.shard.state.names.get(queue.name)
             if core is not None:
@@ -296,6 +298,36 @@ class CoreMachine(RuleBasedStateMachine):
         if reply.code == "busy":
             assert bounds.RETRY_AFTER_FLOOR_MS <= reply.retry_after_ms <= bounds.RETRY_AFTER_CEILING_MS
 
+    @rule(
+        which=st.integers(0, 9),
+        subject=st.sampled_from(["s.a", "s.a", "s.b", "t", "t.a.b"]),
+        sizes=BODIES,
+        priority=st.sampled_from([0, 0, 1, 9]),
+        delay_ms=st.sampled_from([0, 0, 0, 10, 30]),
+        ttl_ms=st.sampled_from([0, 0, 12, 40]),
+        dedupe=st.sampled_from(["", "", "k", "l"]),
+        key=st.sampled_from(["", "k"]),
+        allow_unroutable=st.booleans(),
+    )
+    def publish_topic(self, which, subject, sizes, **fields):
+        lengths = b"".join(size.to_bytes(4, "big") for size in sizes)
+        block = b"".join(bytes([97 + (self.request + number) % 26]) * size for number, size in enumerate(sizes))
+        command, reply = self.submit(
+            self.session(which), commands.PublishTopic, subject, lengths, block=block, **fields
+        )
+        bound = [queue.name for queue in self.model.bound(subject)]
+        answer, *expected = self.model.topic(bodies_of(lengths, block), command, self.now)
+        if answer == "error":
+            self.refused(reply, expected[0])
+            assert reply.queue in expected[1]
+            assert (reply.first, reply.accepted) == (0, 0)
+        else:
+            waits_for = max((self.marks.get(name, 0) for name in bound), default=max(self.marks.values(), default=0))
+            self.held[-1] = (self.held[-1][0], waits_for)
+            assert reply == replies.Routed(self.request, expected[0], "synced" if bound else "", expected[1])
+        self.pump()
+
+    publish_to_topic_more = publish_topic
     publish_more, publish_yet_more = publish, publish  # more names, more weight
 
     @precondition(lambda self: self.delivered)

@@ -132,6 +132,7 @@ EXAMPLES = [
     replies.Pong(5),
     commands.Goodbye("", "done"),
     commands.Publish(1, "q", pack_sizes([2, 1]), block=b"\x80a\x80"),
+    commands.PublishTopic(21, "orders.eu", pack_sizes([2, 1]), block=b"\x80a\x80"),
     commands.Settle(2, "q", 0, EPOCH, ((1, 2, 1), (3, 1, 1))),
     commands.Commit(
         21, (("q", 0, EPOCH, ((4, 1, 1),), None, ""),), (("q", pack_sizes([1]), 0, "", 0, 0, 0, ""),), b"\x80"
@@ -158,6 +159,7 @@ EXAMPLES = [
     replies.Deliver(1, 1000, (), pack_sizes([0])),
     replies.Stopped(1),
     replies.Cancelled(1, ((1, 1, 1),)),
+    replies.Routed(1, 2, "synced"),
     replies.Error(1, "busy"),
 ]
 VECTORS = {vector["type"]: wire_vectors.message_of(vector) for vector in wire_vectors.load("messages")}

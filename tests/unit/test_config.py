@@ -65,6 +65,7 @@ def test_units_of_the_environment():
         "WHERRY_QUEUE_RETRY_FACTOR": "1.5",
         "WHERRY_QUEUE_RATE_PER_S": "2.5",
         "WHERRY_QUEUE_KEY_WEIGHTS": "gold=4, silver=2",
+        "WHERRY_QUEUE_BIND": "orders.>, users.*",
         "WHERRY_CONNECTIONS_MAX": "1_000",
     }
     settings = resolve({}, environ).settings
@@ -72,6 +73,7 @@ def test_units_of_the_environment():
     assert (settings.queue.max_bytes, settings.queue.ttl_ms) == (2 << 30, 86_400_000)
     assert (settings.queue.retry_factor, settings.queue.rate_per_s) == (1.5, 2.5)
     assert settings.queue.key_weights == {"gold": 4, "silver": 2}
+    assert settings.queue.bind == ("orders.>", "users.*")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from wherry.model import commands, fields, names, replies
 from wherry.model.fields import Malformed, OutOfRange, Spec
 from wherry.wire import codec, framing, messages
 from wherry.wire.codec import LAYOUTS
-from wherry_broker.core import attendance, bounds, catalogue, options, records, view
+from wherry_broker.core import attendance, bounds, catalogue, options, records, routing, view
 from wherry_broker.core.batch import STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.shard import Shard
@@ -221,7 +221,7 @@ def test_the_options_are_the_code_s():
     rows = {row["option"]: row for row in table("Options")}
     assert list(rows) == list(mine)
     for name, row in rows.items():
-        assert row["type"] == type(mine[name]).__name__, name
+        assert row["type"] == type(mine[name]).__name__.replace("tuple", "list"), name
         assert row["default"] == json.dumps(mine[name]), name
         if name in options.CHOICES:
             assert tuple(row["range"].split(", ")) == options.CHOICES[name]
@@ -332,6 +332,9 @@ LIMITS = {
     "headers of a message": messages.HEADERS_MAX,
     "name": fields.NAME_BYTES_MAX,
     "queue name": names.QUEUE_NAME_BYTES_MAX,
+    "subject, or a pattern": names.SUBJECT_BYTES_MAX,
+    "tokens of a subject, or of a pattern": names.SUBJECT_TOKENS_MAX,
+    "queues that take one message": routing.TARGETS_MAX,
     "text": fields.TEXT_BYTES_MAX,
     "queues of a broker": catalogue.QUEUES_MAX,
     "consumers of a connection": attendance.CONSUMERS_MAX,

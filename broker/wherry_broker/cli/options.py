@@ -37,6 +37,8 @@ _FLAGS = (
         "--key-weight", "key_weights", type=WEIGHT, multiple=True, metavar="KEY=N", help="A key's share, else 1."
     ),
     click.option("--paused/--no-paused", default=None, help="Whether deliveries are stopped."),
+    click.option("--bind", multiple=True, metavar="PATTERN", help="Subjects that it takes, such as orders.*.created."),
+    click.option("--no-bind", is_flag=True, help="It takes no subjects any more."),
 )
 
 
@@ -53,6 +55,10 @@ def given_options(flags: dict[str, Any]) -> dict[str, Any]:
     for name in ("retry_base", "retry_cap"):
         if name in options:
             options[f"{name}_ms"] = round(options.pop(name) * 1000)
+    if options.pop("no_bind"):
+        if "bind" in options:
+            raise click.UsageError("give --bind or --no-bind: one of them")
+        options["bind"] = []
     if "key_weights" in options:
         options["key_weights"] = dict(options["key_weights"])
     return options

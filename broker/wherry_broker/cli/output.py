@@ -76,9 +76,11 @@ def fields_of(value: Any) -> dict[str, Any]:
 
 
 def plain(value: object) -> object:
-    """A value as it is written in a setting: `true`, not `True`; `gold=4`, not a map."""
+    """A value as it is written in a setting: `true`, not `True`; `gold=4`, not a map; `a,b`, not a list."""
     if isinstance(value, dict):
         return ",".join(f"{key}={inner}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else value
 
 

@@ -45,6 +45,12 @@ class Block:
             self._ends = tuple(accumulate(struct.unpack(f">{self.count}I", self.lengths)))
         return self._ends
 
+    def twin(self) -> Block:
+        """A block of the same messages, which shares their bytes, and may be paged or moved by itself."""
+        other = Block(self.lengths, self.data, self.size)
+        other.place, other.checksum = self.place, self.checksum
+        return other
+
     def is_sound(self) -> bool:
         """Whether the lengths add up to the data."""
         total: int = sum(struct.unpack(f">{self.count}I", self.lengths))

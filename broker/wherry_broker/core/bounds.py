@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wherry_broker.core.batch import Span
     from wherry_broker.core.block import Block
     from wherry_broker.core.queue import Queue
-    from wherry_broker.core.records import Fact
+    from wherry_broker.core.records import Change, Fact
     from wherry_broker.core.state import State
 
 RETRY_AFTER_FLOOR_MS = 20
@@ -21,6 +21,8 @@ RETRY_AFTER_CEILING_MS = 30_000
 RETRY_AFTER_UNKNOWN_MS = 1_000
 LOG_BYTES_A_RECORD = 1_024
 """What a log needs at most for a record, but for a block."""
+LOG_BYTES_A_TARGET = 32
+"""And for each queue that a batch is routed to."""
 
 
 class Room(NamedTuple):
@@ -30,16 +32,24 @@ class Room(NamedTuple):
     busy: Refusal | None
 
 
-def log_cost_of(record: Fact) -> int:
+def log_cost_of(record: Change) -> int:
     """How many bytes of a log a record may take, of those records that a full disk refuses; 0 for others."""
     if isinstance(record, records.Published):
         return log_cost(record.block)
+    if isinstance(record, records.Routed):
+        return routed_cost(record.block, len(record.targets))
     return LOG_BYTES_A_RECORD if isinstance(record, records.Declared) else 0
 
 
 def log_cost(block: Block) -> int:
     """How many bytes of a log a publish may take at most: its block, its head, and the records that end it."""
     return block.size + len(block.lengths) + LOG_BYTES_A_RECORD + SETTLE_BYTES * block.count
+
+
+def routed_cost(block: Block, targets: int) -> int:
+    """The same of one block that is stored for several queues, which end its messages each for itself."""
+    more = LOG_BYTES_A_TARGET + SETTLE_BYTES * block.count
+    return log_cost(block) + (targets - 1) * more + LOG_BYTES_A_TARGET
 
 
 def check_disk(state: State, queue: Queue, block: Block) -> None:

@@ -120,7 +120,7 @@ def remove(spans: Iterable[Span], queue: Queue, cause: str, now_ms: int) -> list
 # Publish.
 
 
-def envelope_of(queue: Queue, command: commands.Publish, now_ms: int) -> tuple[Envelope, int]:
+def envelope_of(queue: Queue, command: commands.Publish | commands.PublishTopic, now_ms: int) -> tuple[Envelope, int]:
     """The envelope of a publish, and when its messages become ready (0 for at once).
 
     Raises:
@@ -142,7 +142,7 @@ def envelope_of(queue: Queue, command: commands.Publish, now_ms: int) -> tuple[E
     return Envelope(now_ms, expires_at_ms, command.priority, command.key), ready_at_ms
 
 
-def block_of(command: commands.Publish) -> Block:
+def block_of(command: commands.Publish | commands.PublishTopic) -> Block:
     """The block of a publish.
 
     Raises:

@@ -30,6 +30,7 @@ def _declared(state: State, record: records.Declared) -> None:
 def _changed(state: State, record: records.Changed) -> None:
     queue = state.queues[record.queue]
     queue.change(queue.options.changed(record.options))
+    state.bindings.bind(queue.number, queue.options.bind)
 
 
 def _deleted(state: State, record: records.Deleted) -> None:
@@ -45,6 +46,11 @@ def _published(state: State, record: records.Published) -> None:
     if record.dedupe:
         window_ms = queue.options.dedupe_window_ms
         queue.dedupe.remember(record.dedupe, record.first, record.envelope.published_at_ms, window_ms)
+
+
+def _routed(state: State, record: records.Routed) -> None:
+    for part in record.parts():
+        _published(state, part)
 
 
 def _removed(state: State, record: records.Removed) -> None:
@@ -105,6 +111,7 @@ _CHANGES: dict[type, Callable[[State, Any], None]] = {
     records.Changed: _changed,
     records.Deleted: _deleted,
     records.Published: _published,
+    records.Routed: _routed,
     records.Removed: _removed,
     records.Returned: _returned,
     records.Died: _died,

@@ -15,12 +15,13 @@ from wherry_broker.core.evolve import evolve
 from wherry_broker.core.housekeeping import Mover
 from wherry_broker.core.outbox import Outbox
 from wherry_broker.core.pager import Pager
-from wherry_broker.core.records import Fact, Preamble, Record
+from wherry_broker.core.records import Change, Preamble, Published, Record, Routed
 from wherry_broker.core.state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
+    from wherry_broker.core.batch import Batch
     from wherry_broker.core.block import Block
     from wherry_broker.core.effects import Effect
     from wherry_broker.core.queue import Queue
@@ -48,7 +49,7 @@ class Commit(NamedTuple):
     """
 
     mark: int
-    records: Sequence[Fact]
+    records: Sequence[Change]
     sync: bool = True
     preamble: Preamble | None = None
     oldest: int = 0
@@ -74,7 +75,8 @@ class Ledger:
         self.dirty: dict[Queue, None] = {}
         self._mover = Mover()
         self._outbox = Outbox()
-        self._records: list[Fact] = []
+        self._records: list[Change] = []
+        self._twins: dict[Block, list[Block]] = {}
         self._sync = False
         self._oldest = 0
 
@@ -120,10 +122,13 @@ class Ledger:
 
     # A log is written.
 
-    def apply(self, new: Iterable[Fact]) -> None:
+    def apply(self, new: Iterable[Change]) -> None:
         """Makes the changes that records state, and gathers the records for the next commit."""
         homes = self.state.homes
         for record in new:
+            if isinstance(record, Routed):
+                self._apply_routed(record)
+                continue
             before = self.state.queues.get(record.queue)
             evolve(self.state, record)
             queue = self.state.queues.get(record.queue)
@@ -139,6 +144,30 @@ class Ledger:
             self._sync |= known.options.durability != "written"
             if queue is not None:
                 queue.mark = self._outbox.gathering
+
+    def _apply_routed(self, record: Routed) -> None:
+        """Stores a batch in several queues, all of which a log keeps, or none."""
+        evolve(self.state, record)
+        queues = [self.state.queues[target.queue] for target in record.targets]
+        self.dirty.update(dict.fromkeys(queues))
+        if not queues[0].is_logged:
+            return
+        self._records.append(record)
+        homes = self.state.homes
+        if homes.room_bytes is not None:
+            homes.room_bytes -= bounds.log_cost_of(record)
+        for queue in queues:
+            self._sync |= queue.options.durability != "written"
+            queue.mark = self._outbox.gathering
+        self._twins[record.block] = [batch.block for batch in self._batches(record)]
+
+    def _batches(self, record: Published | Routed) -> Iterator[Batch]:
+        """The batches that a record has stored, those that are left of them."""
+        for target in record.targets if isinstance(record, Routed) else (record,):
+            queue = self.state.queues.get(target.queue)
+            batch = queue.batch_at(target.first) if queue is not None else None
+            if batch is not None:
+                yield batch
 
     @property
     def newest_mark(self) -> int:
@@ -181,17 +210,16 @@ class Ledger:
         """
         for block, place in places:
             block.place = place
+            for twin in self._twins.pop(block, ()) if self._twins else ():
+                twin.place, twin.checksum = place, block.checksum
         self._outbox.finish_commit(mark)
 
-    def stored(self, new: Iterable[Fact]) -> None:
+    def stored(self, new: Iterable[Change]) -> None:
         """The log holds these records: what they publish need not stay in memory."""
         for record in new if self.pager.is_full else ():
-            if not isinstance(record, records.Published):
-                continue
-            queue = self.state.queues.get(record.queue)
-            batch = queue.batch_at(record.first) if queue is not None else None
-            if batch is not None and batch.block.place is not None:
-                self.pager.stored(batch)
+            for batch in self._batches(record) if isinstance(record, Published | Routed) else ():
+                if batch.block.place is not None:
+                    self.pager.stored(batch)
 
     # What waits for it.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from wherry.model.names import pattern_problem
+
 LEVELS = ("memory", "written", "synced", "replicated")
 OVERFLOWS = ("busy", "drop_oldest")
 DAY_MS = 86_400_000
@@ -42,6 +44,7 @@ class QueueOptions:
         key_rate_per_s: how many messages of one key may be delivered a second; 0 for no limit.
         key_weights: how large a share of the deliveries a key has, beside one that is not named and has 1.
         paused: whether deliveries are stopped.
+        bind: the patterns of the subjects that it takes, sorted; see `bindings`.
     """
 
     max_messages: int = 1_000_000
@@ -64,6 +67,7 @@ class QueueOptions:
     key_rate_per_s: float = 0.0
     key_weights: dict[str, int] = field(default_factory=dict)
     paused: bool = False
+    bind: tuple[str, ...] = ()
 
     def changed(self, given: dict[str, Any]) -> QueueOptions:
         """These options with others in the place of some.
@@ -109,6 +113,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "key_max_leased": (0, MESSAGES_MAX),
     "key_rate_per_s": (0.0, 1e9),
     "key_weights": (1, 1_000),
+    "bind": (0, 100),
 }
 WEIGHTS_MAX = 64
 CHOICES: dict[str, tuple[str, ...]] = {"overflow": OVERFLOWS, "durability": LEVELS}
@@ -124,6 +129,8 @@ def checked(name: str, value: Any) -> Any:
     kind = _TYPES.get(name)
     if kind is None:
         raise InvalidOption(f"there is no queue option {name[:40]!r}; there are {', '.join(_TYPES)}")
+    if name == "bind":
+        return _checked_patterns(value)
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
@@ -146,3 +153,16 @@ def _checked_weights(weights: dict[Any, Any]) -> dict[str, int]:
         if type(key) is not str or type(weight) is not int or not low <= weight <= high:
             raise InvalidOption(f"key_weights {key!r:.40}: {weight!r:.40} is not a key and a weight of {low} to {high}")
     return dict(weights)
+
+
+def _checked_patterns(patterns: Any) -> tuple[str, ...]:
+    if type(patterns) not in (list, tuple):
+        raise InvalidOption(f"bind is a list of patterns, not {patterns!r:.40}")
+    limit = LIMITS["bind"][1]
+    if len(patterns) > limit:
+        raise InvalidOption(f"bind names {len(patterns)} patterns, which is over the limit of {limit}")
+    for pattern in patterns:
+        problem = pattern_problem(pattern) if type(pattern) is str else f"{pattern!r:.40} is no pattern"
+        if problem:
+            raise InvalidOption(f"bind: {problem}")
+    return tuple(sorted(set(patterns)))

@@ -12,7 +12,7 @@ from wherry_broker.core.batch import Envelope, Failure
 from wherry_broker.core.block import Block
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -64,6 +64,36 @@ class Published(NamedTuple):
     ready_at_ms: int
     dedupe: str
     block: Block
+
+
+class Target(NamedTuple):
+    """One of the queues that a batch was routed to, and what is said of the batch there only."""
+
+    queue: int
+    first: int
+    expires_at_ms: int
+    priority: int
+
+
+class Routed(NamedTuple):
+    """A batch was stored once for several queues, by its subject. The log keeps all of the targets, or none.
+
+    To each of them it is a `Published`; see `parts`.
+    """
+
+    subject: str
+    published_at_ms: int
+    key: str
+    ready_at_ms: int
+    dedupe: str
+    targets: tuple[Target, ...]
+    block: Block
+
+    def parts(self) -> Iterator[Published]:
+        """What happened to each queue; the blocks share the bytes of the one there is."""
+        for queue, first, expires_at_ms, priority in self.targets:
+            envelope = Envelope(self.published_at_ms, expires_at_ms, priority, self.key)
+            yield Published(queue, first, envelope, self.ready_at_ms, self.dedupe, self.block.twin())
 
 
 class Removed(NamedTuple):
@@ -141,4 +171,6 @@ class Preamble(NamedTuple):
 
 Fact = Declared | Changed | Deleted | Published | Removed | Returned | Died | Rehomed
 """What happened to one queue."""
-Record = Fact | Preamble
+Change = Fact | Routed
+"""What commits are made of."""
+Record = Change | Preamble

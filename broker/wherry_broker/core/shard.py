@@ -29,6 +29,7 @@ from wherry_broker.core.lookups import Lookups
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.publishing import Publishing
 from wherry_broker.core.refusal import Refusal
+from wherry_broker.core.routing import Routing
 from wherry_broker.core.settling import Settling
 
 if TYPE_CHECKING:
@@ -70,12 +71,14 @@ class Shard:
             self.ledger, answers, self._attendance, defaults or QueueOptions(), auto_declare=auto_declare
         )
         self._publishing = Publishing(self.ledger, answers)
+        self._routing = Routing(self.ledger, answers)
         self._settling = Settling(self.ledger, answers, draw)
         self._committing = Committing(self.ledger, answers, self._catalogue, self._settling, draw)
         self._lookups = Lookups(self.ledger, answers)
         self._editing = Editing(self.ledger, answers, self._lookups)
         self._commands: dict[type, Callable[[Session, Any, int], None]] = {
             commands.Publish: self._publish,
+            commands.PublishTopic: self._publish_topic,
             commands.Settle: self._settling.settle,
             commands.Commit: self._commit,
             commands.Consume: self._consume,
@@ -252,6 +255,10 @@ class Shard:
         if not command.settles:  # with a settle it ends work in hand, which draining waits for
             self._check_not_draining()
         self._committing.commit(session, command, now_ms)
+
+    def _publish_topic(self, session: Session, command: commands.PublishTopic, now_ms: int) -> None:
+        self._check_not_draining()
+        self._routing.publish(session, command, now_ms)
 
     def _publish_together(self, session: Session, publishes: Sequence[commands.Publish], now_ms: int) -> bool:
         self.tick(now_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
+from wherry_broker.core.bindings import Bindings
 from wherry_broker.core.homes import Homes
 from wherry_broker.core.timers import Timers
 
@@ -23,6 +24,7 @@ class State:
         queues: by number.
         names: by name.
         homes: which segments of the log hold what is alive.
+        bindings: which queues take which subjects.
         next_number: the number of the next queue to come.
         next_first: the offset at which the next new queue begins: past every offset of every queue ever deleted, so
             that a queue made anew under an old name never uses an id again.
@@ -33,6 +35,7 @@ class State:
         self.restoring = False
         self.timers = Timers()
         self.homes = Homes()
+        self.bindings = Bindings()
         self.queues: dict[int, Queue] = {}
         self.names: dict[str, Queue] = {}
         self.next_number = 1
@@ -44,10 +47,12 @@ class State:
         self.queues[queue.number] = queue
         self.names[queue.name] = queue
         insort(self._sorted_names, queue.name)
+        self.bindings.bind(queue.number, queue.options.bind)
         self.next_number = max(self.next_number, queue.number + 1)
 
     def discard(self, queue: Queue) -> None:
         """Forgets a queue."""
+        self.bindings.bind(queue.number, ())
         del self.queues[queue.number], self.names[queue.name]
         del self._sorted_names[bisect_left(self._sorted_names, queue.name)]
         self.next_first = max(self.next_first, queue.next_offset)

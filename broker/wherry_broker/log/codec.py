@@ -45,6 +45,7 @@ KINDS: dict[int, type[Any]] = {
     7: records.Died,
     8: records.Rehomed,
     9: records.Preamble,
+    11: records.Routed,
 }
 _NUMBERS = {cls: number for number, cls in KINDS.items()}
 
@@ -303,6 +304,12 @@ def _published(fields: Any, block: Block) -> Record:
     return records.Published(queue, first, Envelope(*envelope), ready_at_ms, dedupe, block)
 
 
+def _routed(fields: Any, block: Block) -> Record:
+    subject, published_at_ms, key, ready_at_ms, dedupe, targets = fields
+    parts = tuple(records.Target(*target) for target in targets)
+    return records.Routed(subject, published_at_ms, key, ready_at_ms, dedupe, parts, block)
+
+
 def _rehomed(fields: Any, block: Block) -> Record:
     queue, first, envelope, stages = fields
     return records.Rehomed(queue, first, Envelope(*envelope), tuple(map(_stage, stages)), block)
@@ -322,4 +329,4 @@ _DECODERS: dict[int, Callable[[Any], Record]] = {
     7: _died,
     9: _preamble,
 }
-_WITH_BLOCK: dict[int, Callable[[Any, Block], Record]] = {4: _published, 8: _rehomed}
+_WITH_BLOCK: dict[int, Callable[[Any, Block], Record]] = {4: _published, 8: _rehomed, 11: _routed}

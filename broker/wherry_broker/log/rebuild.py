@@ -23,6 +23,7 @@ from wherry_broker.core.records import (
     Rehomed,
     Removed,
     Returned,
+    Routed,
     Standing,
 )
 from wherry_broker.core.state import State
@@ -100,6 +101,9 @@ class Rebuild:
                 self._declared(record)
             case Published():
                 self._published(record, spoiled=spoiled)
+            case Routed():
+                for part in record.parts():
+                    self._published(part, spoiled=spoiled)
             case Rehomed():
                 self._rehomed(record, spoiled=spoiled)
             case Removed() | Returned() | Died():

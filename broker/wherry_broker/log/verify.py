@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from wherry_broker.core.records import Published
+from wherry_broker.core.records import Published, Routed
 from wherry_broker.log import recovery
 from wherry_broker.log.codec import Entry
 from wherry_broker.log.journal import segment_name, segment_number
@@ -81,6 +81,8 @@ class Report:
             self.records[kind_of(record)] += 1
             if isinstance(record, Published):
                 self.messages += record.block.count
+            elif isinstance(record, Routed):
+                self.messages += record.block.count * len(record.targets)
 
 
 def verify(store: Store) -> Report:

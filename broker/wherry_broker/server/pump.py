@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 COMMANDS_A_TURN = 512
 """How many commands of one client are taken at a time: what they are answered is sent before the next ones."""
-WITH_BLOCKS = (commands.Publish, commands.Commit)
+WITH_BLOCKS = (commands.Publish, commands.PublishTopic, commands.Commit)
 TURN_MS = 20
 """How long the commands of one client may take at a time: one that asks for much work does not stop the others."""
 

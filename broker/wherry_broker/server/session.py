@@ -31,7 +31,7 @@ CONFIRMS_MAX = 1_024
 
 _LOG_REQUESTS = frozenset({commands.Backup, commands.ReadBackup})
 _REQUESTS = frozenset(get_args(commands.Request)) - _LOG_REQUESTS | {commands.Credit}
-_WITH_MESSAGES = frozenset({commands.Publish, commands.Commit})
+_WITH_MESSAGES = frozenset({commands.Publish, commands.PublishTopic, commands.Commit})
 
 OPENING, OPEN, CLOSING = "opening", "open", "closing"
 

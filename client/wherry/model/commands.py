@@ -28,6 +28,7 @@ from wherry.model.fields import (
     QueueName,
     Ranges,
     Strings,
+    Subject,
     Text,
 )
 
@@ -79,6 +80,22 @@ class Publish(NamedTuple):
     ttl_ms: DurationMs = 0
     dedupe: Name = ""
     divisible: Flag = False
+    block: bytes = b""
+
+
+class PublishTopic(NamedTuple):
+    """Stores a batch of messages once, in every queue that is bound to its subject; in all of them or in none."""
+
+    request: U32
+    subject: Subject
+    lengths: Lengths
+    priority: Priority = 0
+    key: Name = ""
+    delay_ms: DurationMs = 0
+    at_ms: MomentMs = 0
+    ttl_ms: DurationMs = 0
+    dedupe: Name = ""
+    allow_unroutable: Flag = False
     block: bytes = b""
 
 
@@ -225,6 +242,7 @@ class ReadBackup(NamedTuple):
 
 Request = (
     Publish
+    | PublishTopic
     | Settle
     | Commit
     | Consume

@@ -139,6 +139,12 @@ def _check_queue(value: str) -> None:
         raise OutOfRange(problem)
 
 
+def _check_subject(value: str) -> None:
+    problem = names.subject_problem(value)
+    if problem:
+        raise OutOfRange(problem)
+
+
 def _check_strings(value: tuple[Any, ...]) -> None:
     if len(value) > ROWS_MAX:
         raise OutOfRange(f"{len(value)} values are over the limit of {ROWS_MAX}")
@@ -157,6 +163,7 @@ OptionalDurationMs = Annotated[int | None, optional(integer("duration", 0, DURAT
 MomentMs = Annotated[int, integer("moment", 0, 253_402_300_799_999)]
 Priority = Annotated[int, integer("priority", 0, PRIORITY_MAX)]
 QueueName = Annotated[str, Spec("queue", (str,), _check_queue)]
+Subject = Annotated[str, Spec("subject", (str,), _check_subject)]
 Text = Annotated[str, text("text", TEXT_BYTES_MAX)]
 Name = Annotated[str, text("name", NAME_BYTES_MAX)]
 Lengths = Annotated[bytes, Spec("lengths", (bytes,), _check_lengths)]

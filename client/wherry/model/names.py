@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 
 QUEUE_NAME_BYTES_MAX = 255
+SUBJECT_BYTES_MAX = 255
+SUBJECT_TOKENS_MAX = 16
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:@-]{0,254}", re.ASCII)
+_WORD = r"[!-)+-\-/-=?-~]+"
+_SUBJECT = re.compile(rf"{_WORD}(\.{_WORD})*")
+_PATTERN = re.compile(rf"((\*|{_WORD})\.)*(\*|>|{_WORD})")
 
 
 def queue_name_problem(name: str) -> str:
@@ -41,3 +46,36 @@ def split_id(text: str) -> tuple[str, int]:
     if not slash or not (offset.isascii() and offset.isdigit()) or queue_name_problem(queue):
         raise ValueError(f"{text[:60]!r} is no id of a message, such as emails/42")
     return queue, int(offset)
+
+
+def subject_problem(subject: str) -> str:
+    """Why `subject` cannot be a topic's subject; empty when it can.
+
+    A subject is 1 to 16 tokens with dots between them, 255 characters at most. A token is one or more visible ASCII
+    characters, but for `. * >`.
+    """
+    if not _SUBJECT.fullmatch(subject) and not pattern_problem(subject):
+        return f"{subject[:40]!a} is a pattern, and no subject: * and > stand for tokens in patterns only"
+    return _tokens_problem("a subject", _SUBJECT, subject)
+
+
+def pattern_problem(pattern: str) -> str:
+    """Why `pattern` cannot be a pattern of subjects; empty when it can.
+
+    A pattern is a subject in which a token may be `*`, which stands for any one token, and the last one `>`, which
+    stands for one or more.
+    """
+    return _tokens_problem("a pattern", _PATTERN, pattern)
+
+
+def _tokens_problem(what: str, form: re.Pattern[str], text: str) -> str:
+    if not text:
+        return f"{what} cannot be empty"
+    if len(text) > SUBJECT_BYTES_MAX:
+        return f"{what} of {len(text)} characters is over the limit of {SUBJECT_BYTES_MAX}"
+    if text.count(".") >= SUBJECT_TOKENS_MAX:
+        return f"{what} of {text.count('.') + 1} tokens is over the limit of {SUBJECT_TOKENS_MAX}"
+    if form.fullmatch(text):
+        return ""
+    wild = "; one may be *, and the last one >" if form is _PATTERN else ""
+    return f"{text[:40]!a} is not {what}: use tokens of visible ASCII characters, with dots between them{wild}"

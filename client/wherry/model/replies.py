@@ -115,6 +115,15 @@ class Piece(NamedTuple):
     block: bytes = b""
 
 
+class Routed(NamedTuple):
+    """Confirms a PUBLISHTOPIC: how many queues have its messages, and the lowest durability among these."""
+
+    request: U32
+    queues: U32
+    durability: Name = ""
+    duplicate: Flag = False
+
+
 class Deliver(NamedTuple):
     """Leases messages to a consumer."""
 
@@ -155,7 +164,7 @@ class Error(NamedTuple):
     durability: Name = ""
 
 
-Reply = Done | QueueInfo | Queues | Peeked | Committed | Snapshot | Piece | Error
+Reply = Done | QueueInfo | Queues | Peeked | Committed | Routed | Snapshot | Piece | Error
 """Answers to one request; Confirm and Settled answer many at once."""
 Push = Deliver | Stopped | Cancelled
 Spoken = Welcome | Pong | Confirm | Settled | Reply | Push

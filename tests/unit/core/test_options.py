@@ -15,7 +15,7 @@ def test_a_map_of_options_makes_the_same_options():
     assert QueueOptions().changed(options.as_map()) == options
 
 
-@pytest.mark.parametrize("name", [name for name in LIMITS if name != "key_weights"])
+@pytest.mark.parametrize("name", [name for name in LIMITS if name not in {"key_weights", "bind"}])
 def test_limits_are_inclusive(name):
     kind = type(getattr(QueueOptions(), name))
     low, high = map(kind, LIMITS[name])
@@ -38,6 +38,10 @@ def test_weights_are_checked_one_by_one():
     ("name", "value"),
     [
         ("key_weights", ["gold"]),
+        ("bind", "orders.>"),
+        ("bind", [3]),
+        ("bind", ["orders."]),
+        ("bind", [f"a{number}" for number in range(101)]),
         ("max_messages", True),
         ("max_messages", 1.0),
         ("max_messages", "1"),
@@ -53,6 +57,13 @@ def test_what_is_wrong_is_named(name, value):
         checked(name, value)
     with pytest.raises(InvalidOption, match=name):
         QueueOptions().changed({name: value})
+
+
+def test_patterns_have_no_order_and_stand_once():
+    options = QueueOptions().changed({"bind": ["b.>", "a", "b.>"]})
+    assert options.bind == ("a", "b.>")
+    assert options.differing({"bind": ["b.>", "a"]}) == {}
+    assert options.differing({"bind": ["a"]}) == {"bind": (("a", "b.>"), ("a",))}
 
 
 def test_a_whole_number_is_a_fine_factor():

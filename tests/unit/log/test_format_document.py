@@ -21,7 +21,13 @@ from wherry_broker.log.journal import segment_name, segment_number
 FORMAT = Document(Path(wherry_broker.__file__).parent / "log" / "FORMAT.md")
 TYPE_NAMES = {int: "int", str: "str", bytes: "bin", bool: "bool", dict: "map", list: "array", type(None): "nil"}
 OF_A_BLOCK = ["lengths", "size", "checksum"]
-PARTS = {"Envelope": Envelope, "Failure": Failure, "Stage": records.Stage, "Standing": records.Standing}
+PARTS = {
+    "Envelope": Envelope,
+    "Failure": Failure,
+    "Stage": records.Stage,
+    "Standing": records.Standing,
+    "Target": records.Target,
+}
 KINDS = FORMAT.table("4. Records")
 
 

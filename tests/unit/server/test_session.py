@@ -26,6 +26,7 @@ PUBLISH = commands.Publish(7, "q", pack_sizes([3]), block=b"\x80hi")
 
 TO_THE_CORE = [
     PUBLISH,
+    commands.PublishTopic(8, "orders.eu", pack_sizes([3]), block=b"\x80hi"),
     commands.Settle(1, "q", 0, 1, ((5, 1, 1),)),
     commands.Commit(1, (("q", 0, 1, ((5, 1, 1),), None, ""),), (("q", pack_sizes([1]), 0, "", 0, 0, 0, ""),), b"\x80"),
     commands.Consume(2, 1, "q", 10),
@@ -53,6 +54,7 @@ ONLY_BROKERS_SAY = [
     replies.Snapshot(1, 1, 1, 0),
     replies.Piece(1, 0),
     replies.Committed(1, ((5, False, "memory"),)),
+    replies.Routed(1, 2, "synced"),
     replies.Deliver(1, 1000, (), pack_sizes([0])),
     replies.Stopped(1),
     replies.Cancelled(1, ((1, 1, 1),)),

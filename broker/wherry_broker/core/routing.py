@@ -1,0 +1,122 @@
+"""Routing: a batch goes into every queue that is bound to its subject; into all of them, or into none.
+
+It is stored once. Each queue has its own view of the block, its own offsets, and its own say in what the publish
+leaves open: the shorter time to live holds, as in any publish; a priority that a queue does not have is its highest
+one, since the publisher does not know the queues; and each looks up the dedupe key by itself, so that a publish that
+is tried again goes to the queues that have not got it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from wherry.model import replies
+from wherry_broker.core import bounds, decide
+from wherry_broker.core.options import LEVELS
+from wherry_broker.core.records import Routed, Target
+from wherry_broker.core.refusal import Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wherry.model import commands
+    from wherry_broker.core.answers import Answers
+    from wherry_broker.core.block import Block
+    from wherry_broker.core.consumers import Session
+    from wherry_broker.core.ledger import Ledger
+    from wherry_broker.core.queue import Queue
+    from wherry_broker.core.records import Change
+    from wherry_broker.core.state import State
+
+TARGETS_MAX = 4_096
+"""How many queues take one message: each costs memory, time, and a row of the record that all of them stand in."""
+
+
+class Routing:
+    """Carries out publishes to topics.
+
+    Args:
+        ledger: the durable state.
+        answers: where confirms go.
+    """
+
+    def __init__(self, ledger: Ledger, answers: Answers) -> None:
+        self._ledger = ledger
+        self._state = ledger.state
+        self._answers = answers
+
+    def publish(self, session: Session, command: commands.PublishTopic, now_ms: int) -> None:
+        """Stores a batch in all queues that are bound to its subject."""
+        queues = matching(self._state, command)
+        block = decide.block_of(command)
+        new = [queue for queue in queues if not command.dedupe or queue.dedupe.known(command.dedupe, now_ms) is None]
+        self._ledger.apply(route(self._state, new, command, block, now_ms))
+        durability = min((queue.options.durability for queue in queues), key=LEVELS.index, default="")
+        mark = max((queue.mark for queue in queues), default=self._ledger.newest_mark)
+        duplicate = bool(queues) and not new
+        self._answers.say(session, replies.Routed(command.request, len(queues), durability, duplicate), mark)
+
+
+def matching(state: State, command: commands.PublishTopic) -> list[Queue]:
+    """The queues that are bound to a subject.
+
+    Raises:
+        Refusal: unroutable, there is none; too_large, there are too many.
+    """
+    numbers = state.bindings.match(command.subject)
+    if not numbers and not command.allow_unroutable:
+        raise Refusal("unroutable", f"no queue is bound to {command.subject!r}")
+    if len(numbers) > TARGETS_MAX:
+        text = f"{len(numbers)} queues are bound to {command.subject!r}, and {TARGETS_MAX} is the limit for one message"
+        raise Refusal("too_large", text, bound="bind")
+    return [state.queues[number] for number in numbers]
+
+
+def route(
+    state: State, queues: Sequence[Queue], command: commands.PublishTopic, block: Block, now_ms: int
+) -> list[Change]:
+    """What stores a block in all of these queues; nothing when there are none.
+
+    Raises:
+        Refusal: busy or too_large, a queue or the disk has no room; invalid, the time to live ends before the delay.
+    """
+    logged = [queue for queue in queues if queue.is_logged]
+    in_memory = [queue for queue in queues if not queue.is_logged]
+    if logged:
+        bounds.check_room(state, logged[0].name, bounds.routed_cost(block, len(logged)))
+    result = _make_room(queues, block, now_ms)
+    # What is in memory only has a record of its own: no log may hold it, or a restart would bring it back.
+    for some, mine in ((logged, block), (in_memory, block.twin())):
+        if some:
+            result.append(_routed(some, command, mine, now_ms))
+    return result
+
+
+def _make_room(queues: Sequence[Queue], block: Block, now_ms: int) -> list[Change]:
+    """What has to go so that a block fits into all of the queues.
+
+    Raises:
+        Refusal: it does not; of several queues that are full, that one is named which will be for longest.
+    """
+    result: list[Change] = []
+    refusals = []
+    for queue in queues:
+        oldest = bounds.drop_oldest(queue, block.count, block.size, now_ms)
+        result += oldest
+        busy = None if oldest else bounds.room(queue, block, now_ms, divisible=False).busy
+        if busy is not None:
+            refusals.append(busy)
+    if refusals:
+        raise max(refusals, key=lambda each: each.retry_after_ms)
+    return result
+
+
+def _routed(queues: Sequence[Queue], command: commands.PublishTopic, block: Block, now_ms: int) -> Routed:
+    targets = []
+    ready_at_ms = 0
+    for queue in queues:
+        highest = queue.options.priorities - 1
+        asked = command if command.priority <= highest else command._replace(priority=highest)
+        envelope, ready_at_ms = decide.envelope_of(queue, asked, now_ms)
+        targets.append(Target(queue.number, queue.next_offset, envelope.expires_at_ms, envelope.priority))
+    return Routed(command.subject, now_ms, command.key, ready_at_ms, command.dedupe, tuple(targets), block)
