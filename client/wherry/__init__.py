@@ -15,7 +15,8 @@
     asyncio.run(main())
 """
 
-from wherry.aio import Broker, Consumer, Dead, Message, Queue, Settlement, connect
+from wherry.aio import Broker, Consumer, Dead, Message, Queue, Settlement, Transaction, connect
+from wherry.conversation.transaction import Posted
 from wherry.delivery import PeekedMessage
 from wherry.errors import (
     AlreadySettled,
@@ -56,6 +57,7 @@ __all__ = [
     "NotFound",
     "NotOwner",
     "PeekedMessage",
+    "Posted",
     "ProtocolError",
     "Queue",
     "QueueCounts",
@@ -67,6 +69,7 @@ __all__ = [
     "Settlement",
     "StaleDelivery",
     "TooLarge",
+    "Transaction",
     "Unauthenticated",
     "Unavailable",
     "Unroutable",

@@ -10,6 +10,7 @@ from wherry import errors
 from wherry.address import Address, parse_url
 from wherry.aio.link import Link
 from wherry.aio.queue import Queue
+from wherry.aio.transaction import Transaction
 from wherry.conversation import Conversation, asks
 
 if TYPE_CHECKING:
@@ -66,6 +67,20 @@ class Broker:
             page, more = await self._link.ask(asks.queues(prefix, after))
             result += page
         return result
+
+    def transaction(self, *, timeout: float | None = None) -> Transaction:
+        """Settles and publishes that happen together or not at all, at the end of the block; see `Transaction`.
+
+        ::
+
+            async with message, broker.transaction() as tx:
+                tx.ack(message)
+                tx.publish("invoices", invoice)
+
+        Args:
+            timeout: how long to try, in seconds, while one of the queues is full; 0 tries once.
+        """
+        return Transaction(self._link, timeout)
 
     async def ping(self) -> float:
         """Asks the broker for a sign of life; returns the seconds that it took."""

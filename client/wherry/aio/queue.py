@@ -99,7 +99,7 @@ class Queue:
                 return await waiter
             except errors.Busy as busy:
                 tries += 1
-                await _back_off(busy, tries, started, link, timeout)
+                await back_off(busy, tries, started, link, timeout)
 
     async def publish_many(
         self,
@@ -156,7 +156,7 @@ class Queue:
                 receipt: Receipt = await waiter
             except errors.Busy as busy:
                 tries += 1
-                await _back_off(busy, tries, started, link, timeout)
+                await back_off(busy, tries, started, link, timeout)
             else:
                 return receipt
 
@@ -309,8 +309,8 @@ def _deadline(link: Link) -> float:
     return round(link.now() + link.timeout, 2)
 
 
-async def _back_off(busy: errors.Busy, tries: int, started: float, link: Link, timeout: float | None) -> None:
-    """Waits before the next try.
+async def back_off(busy: errors.Busy, tries: int, started: float, link: Link, timeout: float | None) -> None:
+    """Waits before the next try of what was refused for the `tries`th time.
 
     Raises:
         Busy: the caller's time is over.

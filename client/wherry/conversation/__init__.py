@@ -438,6 +438,7 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[Event]]] = {
     replies.Snapshot: Conversation._answered,  # noqa: SLF001
     replies.Piece: Conversation._answered,  # noqa: SLF001
     replies.Routed: Conversation._answered,  # noqa: SLF001
+    replies.Committed: Conversation._answered,  # noqa: SLF001
     replies.Error: Conversation._refused,  # noqa: SLF001
     replies.Deliver: Conversation._delivered,  # noqa: SLF001
     replies.Cancelled: Conversation._cancelled,  # noqa: SLF001

@@ -135,6 +135,10 @@ class Holding(Generic[M]):
         if delivery in self._leases:
             self._leases[delivery] = self._leases.pop(delivery)  # to the end, where those stand that end last
 
+    def finished(self, message: BaseMessage) -> None:
+        """A message was settled by other means than `settle_range`: its credit is back."""
+        self._finish(message.delivery, 1)
+
     def _finish(self, delivery: Delivery, count: int) -> None:
         if delivery.open > 0:  # else its lease had run out, and its credit was given back then
             count = min(count, delivery.open)

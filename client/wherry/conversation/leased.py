@@ -62,6 +62,9 @@ class Settler(Protocol[S_co]):
     def extend(self, message: BaseMessage, duration_ms: int | None) -> S_co:
         """Moves the deadline of one message's lease."""
 
+    def finished(self, message: BaseMessage) -> None:
+        """Takes note that a message was settled by a transaction."""
+
     def ack_range(self, delivery: Delivery, first: int, count: int, outcome: Outcome) -> None:
         """Acknowledges messages of one delivery, next to each other."""
 

@@ -1,0 +1,255 @@
+"""A transaction as it is put together: settles and publishes that one COMMIT will ask for, all or nothing. Pure.
+
+The shells add how one is sent, and waited for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from wherry import errors
+from wherry.conversation.asks import check_queue_name
+from wherry.conversation.composing import body_bytes, check_size, envelope_of
+from wherry.conversation.leased import error_text
+from wherry.conversation.pending import Envelope, Settle
+from wherry.model import commands, replies
+from wherry.model.commands import Verb
+from wherry.model.fields import BATCH_MESSAGES_MAX, COMMIT_ROWS_MAX, HEADER_BYTES_MAX
+from wherry.model.options import Receipt
+from wherry.model.times import Duration, to_ms
+from wherry.wire.messages import pack_headers, pack_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from wherry.conversation.leased import Leased
+
+ROW_BYTES_MAX = 44
+"""What a row takes in a header at most, but for its texts, lengths and deliveries."""
+DELIVERY_BYTES_MAX = 20
+LENGTH_BYTES = 4
+AROUND_BYTES = 32
+"""What stands around all rows: the array, the number of the request, the heads of both fields."""
+
+
+class Posted:
+    """A message that a transaction publishes. Its receipt is there once the transaction is committed."""
+
+    __slots__ = ("_receipt", "queue")
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        self._receipt: Receipt | None = None
+
+    def __repr__(self) -> str:
+        return f"<Posted {self._receipt.id if self._receipt else self.queue}>"
+
+    @property
+    def receipt(self) -> Receipt:
+        """What the broker says of it.
+
+        Raises:
+            RuntimeError: the transaction is not committed.
+        """
+        if self._receipt is None:
+            raise RuntimeError("a message of a transaction has no receipt before that is committed")
+        return self._receipt
+
+    @property
+    def id(self) -> str:
+        """Its id, such as `emails/42`.
+
+        Raises:
+            RuntimeError: the transaction is not committed.
+        """
+        return self.receipt.id
+
+
+class _Publish(NamedTuple):
+    """Messages of one queue and envelope, next to each other."""
+
+    queue: str
+    envelope: Envelope
+    sizes: list[int]
+    posted: list[Posted]
+
+
+class Draft:
+    """Settles and publishes, gathered for one COMMIT.
+
+    Messages count as settled as soon as they are in here, and no more if nothing comes of it (`undo`).
+
+    Args:
+        block_bytes_max: how many bytes of messages fit into one frame.
+    """
+
+    def __init__(self, block_bytes_max: int) -> None:
+        self._block_bytes_max = block_bytes_max
+        self._messages: list[Leased[Any]] = []
+        self._settles: dict[tuple[Any, ...], Settle] = {}
+        self._publishes: list[_Publish] = []
+        self._pieces: list[bytes] = []
+        self._block_bytes = self._header_bytes = self._published = 0
+        self._is_over = False
+
+    # What users say.
+
+    def ack(self, message: Leased[Any]) -> None:
+        """Says that the work on a message is done, once this is committed.
+
+        Raises:
+            AlreadySettled: the message was settled before, here or elsewhere.
+            TooLarge: the transaction would be larger than a frame may be.
+        """
+        self._settle(message, Verb.ACK)
+
+    def nack(self, message: Leased[Any], error: object = None, delay: Duration | None = None) -> None:
+        """Says that the attempt failed; as `Message.nack`, once this is committed."""
+        self._settle(message, Verb.NACK, None if delay is None else to_ms(delay), error_text(error))
+
+    def reject(self, message: Leased[Any], reason: object = None) -> None:
+        """Says that no attempt can succeed; as `Message.reject`, once this is committed."""
+        self._settle(message, Verb.REJECT, None, error_text(reason))
+
+    def release(self, message: Leased[Any], delay: Duration | None = None, reason: object = None) -> None:
+        """Hands a message back unworked; as `Message.release`, once this is committed."""
+        self._settle(message, Verb.RELEASE, None if delay is None else to_ms(delay), error_text(reason))
+
+    def publish(
+        self,
+        queue: Any,
+        body: bytes | str,
+        *,
+        headers: Mapping[str, Any] | None = None,
+        delay: Duration | None = None,
+        at: datetime | None = None,
+        ttl: Duration | None = None,
+        priority: int = 0,
+        key: str = "",
+        dedupe: str = "",
+    ) -> Posted:
+        """Publishes a message, once this is committed.
+
+        Args:
+            queue: a queue of the same broker, or its name.
+            body: the message; the rest is as for `Queue.publish`.
+            headers: names to values that msgpack can hold.
+            delay: how long it waits before it is ready, in seconds.
+            at: the moment at which it is ready, with a time zone.
+            ttl: after how many seconds it expires when nobody has taken it.
+            priority: 0 to 9; 9 goes first.
+            key: what it belongs to, such as a customer.
+            dedupe: a second message with this key is not stored while the queue remembers it.
+
+        Returns:
+            What will have the receipt.
+
+        Raises:
+            TooLarge: the transaction would be larger than a frame may be.
+            Invalid: a value is out of its range.
+        """
+        self._check_open()
+        name: str = check_queue_name(queue if isinstance(queue, str) else queue.name)
+        envelope = envelope_of(priority, key, dedupe, delay, at, ttl)
+        packed, data = pack_headers(headers), body_bytes(body)
+        size = len(packed) + len(data)
+        check_size(self._block_bytes + size, self._block_bytes_max)
+        if self._published == BATCH_MESSAGES_MAX:
+            raise _too_many("messages to publish", BATCH_MESSAGES_MAX)
+        row = self._publish_row(name, envelope)
+        self._published += 1
+        self._block_bytes += size
+        self._pieces += (packed, data)
+        row.sizes.append(size)
+        row.posted.append(Posted(name))
+        return row.posted[-1]
+
+    # What shells do with it.
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return not self._messages and not self._publishes
+
+    def close(self) -> None:
+        """Takes nothing more."""
+        self._is_over = True
+
+    def make(self, request: int) -> commands.Commit:
+        """The command that asks for all of it."""
+        settles = tuple(
+            (each.queue, int(each.verb), each.epoch, tuple(map(_delivered, each.rows)), each.duration_ms, each.text)
+            for each in self._settles.values()
+        )
+        publishes = tuple((each.queue, pack_sizes(each.sizes), *each.envelope) for each in self._publishes)
+        return commands.Commit(request, settles, publishes, b"".join(self._pieces))
+
+    def committed(self, reply: replies.Committed) -> None:
+        """All of it was done: the receipts are there, and the credit of what was settled is back."""
+        for publish, (first, duplicate, durability, *_) in zip(self._publishes, reply.publishes, strict=True):
+            for offset, posted in enumerate(publish.posted, first):
+                posted._receipt = Receipt(posted.queue, offset, durability, duplicate)  # noqa: SLF001 (of this module)
+        for message in self._messages:
+            message._intake.finished(message)  # noqa: SLF001 (it is the client's own part of a message)
+
+    def undo(self) -> None:
+        """Nothing of it was done, as far as is known: the messages are to be settled still."""
+        for message in self._messages:
+            message.settled = ""
+
+    # Inside.
+
+    def _check_open(self) -> None:
+        if self._is_over:
+            raise RuntimeError("this transaction is over")
+
+    def _settle(self, message: Leased[Any], verb: Verb, duration_ms: int | None = None, text: str = "") -> None:
+        self._check_open()
+        if message.settled:
+            raise errors.AlreadySettled(f"{message.id} was settled before: {message.settled}")
+        if len(self._messages) == BATCH_MESSAGES_MAX:
+            raise _too_many("messages to settle", BATCH_MESSAGES_MAX)
+        delivery = message.delivery
+        key = (delivery.queue, verb, delivery.epoch, duration_ms, text)
+        settle = self._settles.get(key)
+        if settle is None:
+            texts_bytes = len(delivery.queue) + len(text.encode())
+            self._take_row(len(self._settles), "settles", texts_bytes + DELIVERY_BYTES_MAX)
+            settle = self._settles[key] = Settle(delivery.queue, verb, delivery.epoch, duration_ms, text, 0.0)
+        elif settle.end != message.offset or settle.rows[-1][2] != delivery.attempt:
+            self._take_header(DELIVERY_BYTES_MAX)
+        settle.add(message.offset, 1, delivery.attempt)
+        message.settled = verb.name.lower()
+        self._messages.append(message)
+
+    def _publish_row(self, queue: str, envelope: Envelope) -> _Publish:
+        last = self._publishes[-1] if self._publishes else None
+        # A dedupe key stands for all of its row, so each message that has one has a row of its own.
+        if last is not None and last.queue == queue and last.envelope == envelope and not envelope.dedupe:
+            self._take_header(LENGTH_BYTES)
+            return last
+        texts_bytes = len(queue) + len(envelope.key.encode()) + len(envelope.dedupe.encode())
+        self._take_row(len(self._publishes), "publishes", texts_bytes + LENGTH_BYTES)
+        self._publishes.append(_Publish(queue, envelope, [], []))
+        return self._publishes[-1]
+
+    def _take_row(self, rows: int, what: str, size: int) -> None:
+        if rows == COMMIT_ROWS_MAX:
+            raise _too_many(f"different {what}", COMMIT_ROWS_MAX)
+        self._take_header(ROW_BYTES_MAX + size)
+
+    def _take_header(self, size: int) -> None:
+        if self._header_bytes + size > HEADER_BYTES_MAX - AROUND_BYTES:
+            text = f"what a transaction says of its messages is over the limit of {HEADER_BYTES_MAX} bytes"
+            raise errors.TooLarge(text)
+        self._header_bytes += size
+
+
+def _delivered(row: list[int]) -> tuple[int, int, int]:
+    first, count, attempt = row
+    return first, count, attempt
+
+
+def _too_many(what: str, limit: int) -> errors.TooLarge:
+    return errors.TooLarge(f"a transaction has at most {limit} {what}")
