@@ -18,6 +18,13 @@ def durable_state(state, now, message_at=None, *, logged_only=False):
     """
     message_at = message_at or (lambda batch, at: batch.block.cut(at, at + 1))
     result = {"next_first": state.next_first, "next_number": state.next_number}
+    result["producers"] = {
+        name: (answered, rows)
+        for name, answered, at_ms, rows in state.producers.standing(
+            lambda number: not logged_only or number not in state.queues or state.queues[number].is_logged
+        )
+        if at_ms + state.producers.window_ms > now
+    }
     for queue in state.queues.values():
         removed, messages = dict(queue.removed), {}
         in_memory = logged_only and not queue.is_logged

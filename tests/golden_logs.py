@@ -36,7 +36,7 @@ def every_kind() -> MemoryStore:
     """Every kind of record, one an entry, over three segments."""
     *records, last = EVERY_KIND
     entries = [[record] for record in records]
-    second = last._replace(epoch=NOW_MS, queues=(last.queues[0]._replace(next_offset=1, keys=()),))
+    second = last._replace(epoch=NOW_MS, queues=(last.queues[0]._replace(next_offset=1, keys=()),), producers=())
     store = MemoryStore()
     write_log(store, [Segment(preamble(), entries[:4]), Segment(second, entries[4:]), Segment(last, [])])
     return store
@@ -90,6 +90,9 @@ def contents(store: Any) -> dict[str, Any]:
             result["entries"].append({"segment": item.segment, "offset": item.offset, **prefix, "records": records})
     shard.restored(NOW_MS)
     result["queues"] = [standing(queue) for queue in shard.state.queues.values()]
+    known = {name: [answered, rows] for name, answered, _, rows in shard.state.producers.standing(lambda _: True)}
+    if known:
+        result["producers"] = known
     return result
 
 

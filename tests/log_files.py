@@ -17,6 +17,7 @@ from wherry_broker.core.records import (
     Declared,
     Deleted,
     Died,
+    Known,
     Preamble,
     Published,
     Record,
@@ -24,6 +25,8 @@ from wherry_broker.core.records import (
     Removed,
     Returned,
     Routed,
+    Row,
+    Sequenced,
     Stage,
     Standing,
     Target,
@@ -156,6 +159,7 @@ EVERY_KIND: list[Record] = [
     Removed(1, "settled", ((3, 4),), NOW_MS + 5),
     Returned(1, "failed", ((4, 5),), NOW_MS + 2_000, "no such host", NOW_MS + 6),
     Died(1, ((5, 6),), Failure("rejected", "spam", NOW_MS + 7), "rejected"),
+    Sequenced("p-4f2a", 6, NOW_MS, (Row(7, 1, 1, 2), Row(8, 1, 3, 3))),
     Rehomed(
         1,
         3,
@@ -192,6 +196,7 @@ EVERY_KIND: list[Record] = [
                 3, "copies", {"durability": "written", "bind": ("users.>",)}, 3, (("created-7", 2, NOW_MS + 120_008),)
             ),
         ),
+        (Known("p-4f2a", 6, NOW_MS, (Row(7, 1, 1, 2), Row(8, 1, 3, 3))),),
     ),
 ]
 """One record of every kind, in an order in which a broker could have written them."""

@@ -81,6 +81,7 @@ class Broker:
             _defaults_of(config, self._records.level),
             auto_declare=settings.auto_declare,
             memory_bytes_max=settings.memory_bytes_max,
+            producer_window_ms=round(settings.producer_window_s * 1000),
         )
         with _telling_the_directory(settings.data):
             if repair and isinstance(self._records, FileLog):
@@ -306,6 +307,7 @@ def limits_of(settings: Settings) -> Limits:
         write_deadline_ms=round(settings.write_deadline_s * 1000),
         unfinished_bytes_max=settings.unfinished_bytes_max,
         uncommitted_bytes_max=settings.uncommitted_bytes_max,
+        producer_window_ms=round(settings.producer_window_s * 1000),
     )
 
 

@@ -97,6 +97,9 @@ class Settings:
     uncommitted_bytes_max: int = _setting(
         67_108_864, "how much may wait to be made durable before reading stops", low=65_536, high=1 << 40
     )
+    producer_window_s: float = _setting(
+        600.0, "how long a client that publishes may be away and still not store twice", low=60, high=604_800
+    )
     data: str = _setting("", "the directory of the log; without one, messages are in memory only")
     segment_bytes: int = _setting(SEGMENT_BYTES, "how long a file of the log grows", low=4_096, high=1 << 40)
     sync_interval_s: float = _setting(0.1, "how long a `written` message may wait for the disk", low=0.001, high=60)

@@ -375,10 +375,36 @@ class Consumer:
         return self.granted - self.delivered
 
 
+class Producer:
+    """What is remembered of the publishes of one producer."""
+
+    def __init__(self, window_ms):
+        self.window_ms = window_ms
+        self.forget()
+
+    def forget(self):
+        self.answered, self.until, self.stored = 0, 0, {}
+
+    def remember(self, command, result, now):
+        """A publish was stored: `result` is its queue, first offset and how many messages that were."""
+        self.known(0, now)
+        self.until = now + self.window_ms
+        self.answered = max(self.answered, command.answered)
+        self.stored = {each: value for each, value in self.stored.items() if each > self.answered}
+        self.stored[command.sequence] = result
+
+    def known(self, sequence, now):
+        """What was remembered of a sequence; None for nothing."""
+        if now >= self.until:
+            self.forget()
+        return self.stored.get(sequence)
+
+
 class Model:
     """All queues, and who is attached to them."""
 
-    def __init__(self, epoch, now, span_bytes_max):
+    def __init__(self, epoch, now, span_bytes_max, producer_window_ms):
+        self.producer = Producer(producer_window_ms)
         self.epoch = epoch
         self.now = now
         self.span_bytes_max = span_bytes_max

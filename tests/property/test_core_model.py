@@ -28,6 +28,9 @@ from wherry_broker.core.shard import Shard
 STEPS = int(os.environ.get("WHERRY_TEST_MODEL_STEPS", "15000"))
 STEPS_PER_EXAMPLE = 50
 SPAN_BYTES_MAX = 8
+PRODUCER_WINDOW_MS = 120
+PRODUCER = "p"
+"""All sessions are of one producer, as those of a client are that connects anew."""
 NAMES = st.sampled_from(["a", "b"])
 VERBS = {"ack": 0, "nack": 1, "reject": 2, "release": 3, "extend": 4}
 # The default bounds are so large that nothing would ever meet them.
@@ -93,7 +96,7 @@ class Spy(Outbox):
 
 
 def restored(log, epoch, now):
-    fresh = Shard(epoch, lambda: 0.5, DEFAULTS)
+    fresh = Shard(epoch, lambda: 0.5, DEFAULTS, producer_window_ms=PRODUCER_WINDOW_MS)
     for record in log:
         fresh.restore(record)
     fresh.restored(now)
@@ -123,14 +126,16 @@ class CoreMachine(RuleBasedStateMachine):
         self.patches.setattr(turns, "QUANTUM", 2)
         self.jitter = 0.5
         self.now = 1_000_000
-        self.model = Model(1, self.now, SPAN_BYTES_MAX)
-        self.begin(Shard(1, lambda: self.jitter, DEFAULTS))
+        self.model = Model(1, self.now, SPAN_BYTES_MAX, PRODUCER_WINDOW_MS)
+        self.begin(Shard(1, lambda: self.jitter, DEFAULTS, producer_window_ms=PRODUCER_WINDOW_MS))
         self.log = []
         self.taken = 0
         self.batches = [0]
         self.request = 0
         self.delivered = []
         self.sessions = []
+        self.sent = []
+        self.sequence = 0
 
     def begin(self, new):
         self.shard = new
@@ -169,7 +174,8 @@ class CoreMachine(RuleBasedStateMachine):
             if isinstance(record, records.Declared):
                 self.names = {**getattr(self, "names", {}), record.queue: record.name}
             targets = record.targets if isinstance(record, records.Routed) else (record,)
-            self.marks |= {self.names[target.queue]: self.spy.gathering for target in targets}
+            if not isinstance(record, records.Sequenced):
+                self.marks |= {self.names[target.queue]: self.spy.gathering for target in targets}
         for queue in self.model.queues.values():
             core = self.shard.state.names.get(queue.name)
             if core is not None:
@@ -210,7 +216,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(room=st.sampled_from([1, 6, 20, 10_000]))
     def attach(self, room):
-        number = self.shard.attach(room)
+        number = self.shard.attach(room, PRODUCER)
         assert number not in self.model.rooms
         self.model.rooms[number] = room
         self.sessions.append(number)
@@ -273,12 +279,16 @@ class CoreMachine(RuleBasedStateMachine):
         key=st.sampled_from(["", "", "k", "l"]),
         divisible=st.booleans(),
         sound=st.sampled_from([True] * 15 + [False]),
+        behind=st.sampled_from([None, None, 0, 1, 5]),
     )
     def publish(self, which, name, sizes, at, **fields):
         self.store(which, name, sizes, at_ms=0 if at is None else self.now + at, **fields)
         self.pump()
 
-    def store(self, which, name, sizes, *, sound=True, **fields):
+    def store(self, which, name, sizes, *, sound=True, behind=None, **fields):
+        if behind is not None:
+            self.sequence += 1
+            fields |= {"sequence": self.sequence, "answered": max(0, self.sequence - 1 - behind)}
         lengths = b"".join(size.to_bytes(4, "big") for size in sizes)
         block = b"".join(bytes([65 + (self.request + number) % 26]) * size for number, size in enumerate(sizes))
         fields["block"] = block if sound else block + b"!"
@@ -287,7 +297,13 @@ class CoreMachine(RuleBasedStateMachine):
         if not sound and isinstance(reply, replies.Error):
             self.refused(reply, "invalid")
             return
+        before = queue.next_offset
         expected = queue.publish(bodies_of(lengths, block), command, self.now)
+        if command.sequence and expected[0] == "confirm":
+            self.model.producer.remember(command, (queue, expected[1], queue.next_offset - before), self.now)
+        elif command.sequence and expected[4]:
+            self.model.producer.remember(command, (queue, *expected[3:]), self.now)
+        self.sent += [command] if command.sequence else []
         if expected[0] == "confirm":
             assert reply == replies.Confirm("synced", ((self.request, *expected[1:]),))
             assert sound or expected[2]
@@ -329,6 +345,29 @@ class CoreMachine(RuleBasedStateMachine):
 
     publish_to_topic_more = publish_topic
     publish_more, publish_yet_more = publish, publish  # more names, more weight
+
+    @precondition(lambda self: self.sent)
+    @rule(which=st.integers(0, 9), newest=st.integers(0, 4))
+    def publish_again(self, which, newest):
+        """What was sent is sent again, as by a client that has lost its connection before the answer."""
+        old = self.sent[-1 - newest % len(self.sent)]
+        known = self.model.producer.known(old.sequence, self.now)
+        if known is None and old.sequence > self.model.producer.answered:
+            return  # it was refused, or its producer is forgotten: it would count as new
+        _, *fields = old
+        _, reply = self.submit(self.session(which), commands.Publish, *fields)
+        if known is None:
+            self.refused(reply, "invalid")
+            return
+        queue, first, stored = known
+        if 0 < stored < len(old.lengths) // 4:
+            self.refused(reply, "busy")
+            assert (reply.first, reply.accepted) == (first, stored)
+        else:
+            level = "synced" if self.model.queues.get(queue.name) is queue else "memory"
+            assert reply == replies.Confirm(level, ((self.request, first, not stored or not old.dedupe),))
+
+    publish_yet_again = publish_again
 
     @precondition(lambda self: self.delivered)
     @rule(
@@ -703,7 +742,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.finish()
         self.advance(0)
         epoch = self.model.epoch + 1
-        fresh = Shard(epoch, lambda: self.jitter, DEFAULTS)
+        fresh = Shard(epoch, lambda: self.jitter, DEFAULTS, producer_window_ms=PRODUCER_WINDOW_MS)
         for record in self.log:
             fresh.restore(record)
         self.begin(fresh)

@@ -21,7 +21,7 @@ from wherry.model import commands, fields, names, replies
 from wherry.model.fields import Malformed, OutOfRange, Spec
 from wherry.wire import codec, framing, messages
 from wherry.wire.codec import LAYOUTS
-from wherry_broker.core import attendance, bounds, catalogue, options, records, routing, view
+from wherry_broker.core import attendance, bounds, catalogue, options, producers, records, routing, view
 from wherry_broker.core.batch import STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.shard import Shard
@@ -94,7 +94,7 @@ def test_the_worked_example_is_what_the_code_says():
 def test_the_explained_bytes_are_the_worked_example():
     rows = table("Worked example")
     assert bytes.fromhex("".join(row["bytes"] for row in rows)) == bytes.fromhex(fenced("frame PUBLISH"))
-    named = [row["meaning"].partition(":")[0] for row in rows if re.match(r"\d ", row["meaning"])]
+    named = [row["meaning"].partition(":")[0] for row in rows if re.match(r"\d+ ", row["meaning"])]
     assert named == [f"{position} {name}" for position, name in enumerate(LAYOUTS[0x10].fields)]
 
 
@@ -338,6 +338,9 @@ LIMITS = {
     "text": fields.TEXT_BYTES_MAX,
     "queues of a broker": catalogue.QUEUES_MAX,
     "consumers of a connection": attendance.CONSUMERS_MAX,
+    "producers that are remembered": producers.PRODUCERS_MAX,
+    "publishes of a producer that are remembered": producers.SEQUENCES_MAX,
+    "publishes of all producers that are remembered": producers.ROWS_MAX,
     "queues of a page": view.PAGE_QUEUES_MAX,
     "messages of a peek": view.PEEK_MESSAGES_MAX,
     "spans of a peek": view.PEEK_SPANS_MAX,

@@ -23,6 +23,8 @@ LOG_BYTES_A_RECORD = 1_024
 """What a log needs at most for a record, but for a block."""
 LOG_BYTES_A_TARGET = 32
 """And for each queue that a batch is routed to."""
+ROW_BYTES = 32
+"""What it needs for each row of a Sequenced."""
 
 
 class Room(NamedTuple):
@@ -38,6 +40,8 @@ def log_cost_of(record: Change) -> int:
         return log_cost(record.block)
     if isinstance(record, records.Routed):
         return routed_cost(record.block, len(record.targets))
+    if isinstance(record, records.Sequenced):
+        return LOG_BYTES_A_RECORD + ROW_BYTES * len(record.rows)
     return LOG_BYTES_A_RECORD if isinstance(record, records.Declared) else 0
 
 

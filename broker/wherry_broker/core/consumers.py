@@ -14,6 +14,7 @@ class Session:
 
     Attributes:
         number: what effects name it by.
+        producer: the id under which it numbers its publishes; "" for none.
         room_bytes: how many bytes may be delivered to it before it has to be written to the socket.
         consumers: those that are attached, by number.
         parked: consumers that wait for room, in turn.
@@ -21,10 +22,11 @@ class Session:
         answered_bytes: about how much it was answered since it was last known to take something.
     """
 
-    __slots__ = ("answered_bytes", "consumers", "number", "parked", "retired", "room_bytes")
+    __slots__ = ("answered_bytes", "consumers", "number", "parked", "producer", "retired", "room_bytes")
 
-    def __init__(self, number: int, room_bytes: int) -> None:
+    def __init__(self, number: int, room_bytes: int, producer: str = "") -> None:
         self.number = number
+        self.producer = producer
         self.room_bytes = room_bytes
         self.answered_bytes = 0
         self.consumers: dict[int, Consumer] = {}

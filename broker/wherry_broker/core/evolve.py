@@ -92,6 +92,10 @@ def _rehomed(state: State, record: records.Rehomed) -> None:
         queue.rehome(batch, record.block)
 
 
+def _sequenced(state: State, record: records.Sequenced) -> None:
+    state.producers.take(record)
+
+
 def _opened(state: State, record: records.Preamble) -> None:
     state.epoch = max(state.epoch, record.epoch)
     state.next_number = max(state.next_number, record.next_number)
@@ -104,6 +108,8 @@ def _opened(state: State, record: records.Preamble) -> None:
         # What no log keeps, the messages of a queue in memory, has used offsets too.
         queue = state.queues[number]
         queue.next_offset = max(queue.next_offset, next_offset)
+    for known in record.producers:
+        state.producers.restate(known)
 
 
 _CHANGES: dict[type, Callable[[State, Any], None]] = {
@@ -116,5 +122,6 @@ _CHANGES: dict[type, Callable[[State, Any], None]] = {
     records.Returned: _returned,
     records.Died: _died,
     records.Rehomed: _rehomed,
+    records.Sequenced: _sequenced,
     records.Preamble: _opened,
 }

@@ -26,9 +26,14 @@ LOOK_BATCHES = 2_048
 
 def preamble(state: State) -> Preamble:
     """The standing facts, as they are now."""
-    return Preamble(
-        state.epoch, state.next_number, state.next_first, tuple(_standing(queue) for queue in state.queues.values())
-    )
+    queues = state.queues
+
+    def is_logged(number: int) -> bool:
+        return number not in queues or queues[number].is_logged
+
+    standing = tuple(_standing(queue) for queue in queues.values())
+    known = tuple(state.producers.standing(is_logged))
+    return Preamble(state.epoch, state.next_number, state.next_first, standing, known)
 
 
 def _standing(queue: Queue) -> Standing:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wherry.model import commands
 from wherry_broker.core import bounds, decide
 from wherry_broker.core.block import Block
-from wherry_broker.core.records import Published
+from wherry_broker.core.records import Published, Row
 from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -73,13 +73,23 @@ def store(state: State, publishes: Sequence[commands.Publish], now_ms: int) -> P
     return None if busy else Published(queue.number, queue.next_offset, envelope, ready_at_ms, "", block)
 
 
+def rows(publishes: Sequence[commands.Publish], record: Published) -> list[Row]:
+    """What was stored under the sequences of publishes, as one batch."""
+    first, result = record.first, []
+    for publish in publishes:
+        count = len(publish.lengths) // 4
+        result.append(Row(publish.sequence, record.queue, first, count))
+        first += count
+    return result
+
+
 def confirms(publishes: Sequence[commands.Publish], first: int) -> tuple[ConfirmRow, ...]:
     """The confirms of publishes that were stored as one batch, from the offset `first` on."""
-    rows = []
+    result = []
     for publish in publishes:
-        rows.append((publish.request, first, False))
+        result.append((publish.request, first, False))
         first += len(publish.lengths) // 4
-    return tuple(rows)
+    return tuple(result)
 
 
 def _envelope(command: Command) -> tuple[Any, ...] | None:
@@ -88,7 +98,8 @@ def _envelope(command: Command) -> tuple[Any, ...] | None:
         return None
     if not Block(command.lengths, command.block).is_sound():  # to be refused by its own number
         return None
-    return (command.queue, command.priority, command.key, command.delay_ms, command.at_ms, command.ttl_ms)
+    shared = (command.queue, command.priority, command.key, command.delay_ms, command.at_ms, command.ttl_ms)
+    return (*shared, not command.sequence)
 
 
 def _weight(publish: Any) -> int:

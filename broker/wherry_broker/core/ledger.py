@@ -15,7 +15,7 @@ from wherry_broker.core.evolve import evolve
 from wherry_broker.core.housekeeping import Mover
 from wherry_broker.core.outbox import Outbox
 from wherry_broker.core.pager import Pager
-from wherry_broker.core.records import Change, Preamble, Published, Record, Routed
+from wherry_broker.core.records import Change, Preamble, Published, Record, Routed, Sequenced
 from wherry_broker.core.state import State
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class Ledger:
         self.state.restoring = False
         for queue in self.state.queues.values():
             queue.restored(now_ms)
+        self.state.producers.limit(now_ms)
 
     def open(self, segment: int, oldest: int, now_ms: int) -> Preamble:
         """Begins a new epoch; records go into a new segment from now on.
@@ -128,6 +129,9 @@ class Ledger:
         for record in new:
             if isinstance(record, Routed):
                 self._apply_routed(record)
+                continue
+            if isinstance(record, Sequenced):
+                self._apply_sequenced(record)
                 continue
             before = self.state.queues.get(record.queue)
             evolve(self.state, record)
@@ -168,6 +172,15 @@ class Ledger:
             batch = queue.batch_at(target.first) if queue is not None else None
             if batch is not None:
                 yield batch
+
+    def _apply_sequenced(self, record: Sequenced) -> None:
+        """Remembers what was stored under sequences, in the log where that holds some of it."""
+        evolve(self.state, record)
+        queues = self.state.queues
+        if any(queues[row[1]].is_logged for row in record.rows):
+            self._records.append(record)
+            if self.state.homes.room_bytes is not None:
+                self.state.homes.room_bytes -= bounds.log_cost_of(record)
 
     @property
     def newest_mark(self) -> int:

@@ -150,6 +150,33 @@ class Rehomed(NamedTuple):
     block: Block
 
 
+class Row(NamedTuple):
+    """What became of a publish. None stored: its dedupe key was known, and `first` is that of the batch under it."""
+
+    sequence: int
+    queue: int
+    first: int
+    stored: int
+
+
+class Sequenced(NamedTuple):
+    """Publishes of a producer were stored under its sequences; it has the answers to all up to `answered`."""
+
+    producer: str
+    answered: int
+    at_ms: int
+    rows: tuple[Row, ...]
+
+
+class Known(NamedTuple):
+    """What is remembered of a producer, which was heard of at `at_ms`."""
+
+    producer: str
+    answered: int
+    at_ms: int
+    rows: tuple[Row, ...]
+
+
 class Standing(NamedTuple):
     """The standing facts of one queue. `keys` are its dedupe keys: (key, first offset, forgotten at)."""
 
@@ -161,16 +188,17 @@ class Standing(NamedTuple):
 
 
 class Preamble(NamedTuple):
-    """The standing facts of all queues, at the head of a segment: what stays when the segments before it go."""
+    """The standing facts of all queues and producers, at the head of a segment: what stays when older segments go."""
 
     epoch: int
     next_number: int
     next_first: int
     queues: tuple[Standing, ...]
+    producers: tuple[Known, ...] = ()
 
 
 Fact = Declared | Changed | Deleted | Published | Removed | Returned | Died | Rehomed
 """What happened to one queue."""
-Change = Fact | Routed
+Change = Fact | Routed | Sequenced
 """What commits are made of."""
 Record = Change | Preamble

@@ -27,6 +27,7 @@ from wherry_broker.core.keys import Throttle
 from wherry_broker.core.ledger import MEMORY_BYTES_MAX, Commit, Ledger, Places
 from wherry_broker.core.lookups import Lookups
 from wherry_broker.core.options import QueueOptions
+from wherry_broker.core.producers import WINDOW_MS
 from wherry_broker.core.publishing import Publishing
 from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.routing import Routing
@@ -48,6 +49,7 @@ class Shard:
         defaults: the options of a queue that is declared without any.
         auto_declare: whether a publish to, or a consumer of, an unknown queue declares it.
         memory_bytes_max: how many bytes of messages are kept in memory, of those that a log keeps too.
+        producer_window_ms: how long a producer is remembered that is not heard of.
     """
 
     def __init__(
@@ -58,9 +60,11 @@ class Shard:
         *,
         auto_declare: bool = True,
         memory_bytes_max: int = MEMORY_BYTES_MAX,
+        producer_window_ms: int = WINDOW_MS,
     ) -> None:
         self.ledger = Ledger(epoch, memory_bytes_max)
         self.state = self.ledger.state
+        self.state.producers.window_ms = producer_window_ms
         self.draining = False
         self._sessions: dict[int, Session] = {}
         self._session_number = 0
@@ -117,17 +121,18 @@ class Shard:
 
     # Input.
 
-    def attach(self, room_bytes: int) -> int:
+    def attach(self, room_bytes: int, producer: str = "") -> int:
         """A client comes.
 
         Args:
             room_bytes: how many bytes may be delivered to it at once.
+            producer: the id under which it numbers its publishes; "" for none.
 
         Returns:
             The number of its session.
         """
         self._session_number += 1
-        self._sessions[self._session_number] = Session(self._session_number, room_bytes)
+        self._sessions[self._session_number] = Session(self._session_number, room_bytes, producer)
         return self._session_number
 
     def detach(self, number: int, now_ms: int) -> None:
@@ -185,6 +190,7 @@ class Shard:
 
     def tick(self, now_ms: int) -> None:
         """Applies all that is due at `now_ms`."""
+        self.state.producers.forget_idle(now_ms)
         lost: list[Span] = []
         for item in self.state.timers.due(now_ms):
             if isinstance(item, Batch):
@@ -248,6 +254,8 @@ class Shard:
             raise Refusal("draining", "the broker is shutting down", retryable=True)
 
     def _publish(self, session: Session, command: commands.Publish, now_ms: int) -> None:
+        if command.sequence and self._publishing.answer_again(session, command):
+            return
         self._check_not_draining()
         self._publishing.publish(session, self._catalogue.opened(command.queue), command, now_ms)
 

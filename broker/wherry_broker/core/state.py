@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wherry_broker.core.bindings import Bindings
 from wherry_broker.core.homes import Homes
+from wherry_broker.core.producers import Producers
 from wherry_broker.core.timers import Timers
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class State:
         restoring: whether records of a log are read, so that it is not known what is leased.
         queues: by number.
         names: by name.
+        producers: which publishes were stored that may be sent again.
         homes: which segments of the log hold what is alive.
         bindings: which queues take which subjects.
         next_number: the number of the next queue to come.
@@ -36,6 +38,7 @@ class State:
         self.timers = Timers()
         self.homes = Homes()
         self.bindings = Bindings()
+        self.producers = Producers()
         self.queues: dict[int, Queue] = {}
         self.names: dict[str, Queue] = {}
         self.next_number = 1

@@ -45,6 +45,7 @@ KINDS: dict[int, type[Any]] = {
     7: records.Died,
     8: records.Rehomed,
     9: records.Preamble,
+    10: records.Sequenced,
     11: records.Routed,
 }
 _NUMBERS = {cls: number for number, cls in KINDS.items()}
@@ -180,7 +181,7 @@ def encode_entry(
         number_of_kind = _NUMBERS[type(record)]
         block = getattr(record, "block", None)
         if block is None:
-            rows.append((number_of_kind, *record))
+            rows.append((number_of_kind, *(record if type(record) is not records.Preamble else _trimmed(record))))
             continue
         data = block.data  # looked at once: another thread may page it out meanwhile
         data = load(block) if data is None else data
@@ -198,6 +199,11 @@ def encode_entry(
         places.append((block, start))
         start += len(data)
     return Encoded([prefix + struct.pack(">I", checksum) + head, *datas], start, places)
+
+
+def _trimmed(preamble: records.Preamble) -> Sequence[Any]:
+    """The fields of a preamble, without the last one when it is empty."""
+    return preamble if preamble.producers else preamble[:-1]
 
 
 def mark_bytes(mark: int) -> bytes:
@@ -295,8 +301,20 @@ def _died(fields: Any) -> Record:
 
 
 def _preamble(fields: Any) -> Record:
-    epoch, next_number, next_first, queues = fields
-    return records.Preamble(epoch, next_number, next_first, tuple(records.Standing(*queue) for queue in queues))
+    epoch, next_number, next_first, queues, *producers = fields
+    standing = tuple(records.Standing(*queue) for queue in queues)
+    known = tuple(map(_known, *producers)) if producers else ()
+    return records.Preamble(epoch, next_number, next_first, standing, known)
+
+
+def _known(fields: Any) -> records.Known:
+    producer, answered, at_ms, rows = fields
+    return records.Known(producer, answered, at_ms, tuple(records.Row(*row) for row in rows))
+
+
+def _sequenced(fields: Any) -> Record:
+    producer, answered, at_ms, rows = fields
+    return records.Sequenced(producer, answered, at_ms, tuple(records.Row(*row) for row in rows))
 
 
 def _published(fields: Any, block: Block) -> Record:
@@ -328,5 +346,6 @@ _DECODERS: dict[int, Callable[[Any], Record]] = {
     6: _returned,
     7: _died,
     9: _preamble,
+    10: _sequenced,
 }
 _WITH_BLOCK: dict[int, Callable[[Any, Block], Record]] = {4: _published, 8: _rehomed, 11: _routed}

@@ -24,6 +24,7 @@ from wherry_broker.core.records import (
     Removed,
     Returned,
     Routed,
+    Sequenced,
     Standing,
 )
 from wherry_broker.core.state import State
@@ -108,6 +109,8 @@ class Rebuild:
                 self._rehomed(record, spoiled=spoiled)
             case Removed() | Returned() | Died():
                 self._moved(record)
+            case Sequenced():
+                self._sequenced(record)
             case Changed() | Deleted() if record.queue in self.state.queues:
                 evolve(self.state, record)
 
@@ -190,6 +193,15 @@ class Rebuild:
             queue.next_offset = end
         else:
             evolve(self.state, record)
+
+    def _sequenced(self, record: Sequenced) -> None:
+        """Remembers what was stored, but for what is lost: a producer that tries that again is welcome."""
+        rows = tuple(row for row in record.rows if not row[3] or self._holds(row[1], row[2]))
+        evolve(self.state, record._replace(rows=rows))
+
+    def _holds(self, number: int, offset: int) -> bool:
+        queue = self.state.queues.get(number)
+        return queue is not None and queue.batch_at(offset) is not None
 
     def _rehomed(self, record: Rehomed, *, spoiled: bool) -> None:
         queue = self._queue(record.queue)

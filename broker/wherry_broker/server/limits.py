@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wherry.wire.framing import FIRST_FRAME_BYTES_MAX, FRAME_BYTES_MAX
+from wherry_broker.core.producers import WINDOW_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Limits:
         write_deadline_ms: how long a client may take nothing of what waits before its connection is aborted.
         unfinished_bytes_max: how much memory all connections may hold for frames that are not whole yet; the one that
             goes over it is closed.
+        producer_window_ms: how long a producer is remembered that is not heard of.
         uncommitted_bytes_max: how much may wait to be made durable before nothing more is read from anyone.
     """
 
@@ -34,6 +36,7 @@ class Limits:
     write_deadline_ms: int = 10_000
     unfinished_bytes_max: int = 268_435_456
     uncommitted_bytes_max: int = 67_108_864
+    producer_window_ms: int = WINDOW_MS
 
 
 class Unfinished:

@@ -95,9 +95,9 @@ class Pump:
         shard.state.homes.reserve_bytes = log.reserve_bytes
         self._measure_room()
 
-    def attach(self, client: Client) -> int:
-        """A client comes; returns the number of its session."""
-        number = self.shard.attach(client.room_bytes())
+    def attach(self, client: Client, producer: str = "") -> int:
+        """A client comes, with the producer that it named in HELLO; returns the number of its session."""
+        number = self.shard.attach(client.room_bytes(), producer)
         self._clients[number] = client
         client.hold_reading(hold=self._holding)
         return number

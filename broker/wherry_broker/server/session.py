@@ -50,6 +50,7 @@ class Session:
         reader: cuts received bytes into frames.
         phase: opening until HELLO has been accepted, then open, at last closing.
         name: what the client calls itself.
+        producer: the id under which it numbers its publishes; "" for none.
         asked: what the client has asked of the log, which is not for the core.
         reason: why the session is closing, for the log; the code of the GOODBYE and its text.
         heartbeat_ms: the interval agreed on; 0 for none.
@@ -62,6 +63,7 @@ class Session:
         self.reader = FrameReader(FIRST_FRAME_BYTES_MAX, scratch)
         self.phase = OPENING
         self.name = ""
+        self.producer = ""
         self.reason = ("", "")
         self.heartbeat_ms = 0
         self.listens = True
@@ -142,9 +144,15 @@ class Session:
         self.name = hello.name
         self.listens = hello.heartbeat_ms > 0
         self.heartbeat_ms = min(hello.heartbeat_ms, self._limits.heartbeat_ms)
+        self.producer = hello.producer
         self.reader.frame_bytes_max = self._limits.frame_bytes_max
         welcome = replies.Welcome(
-            codec.VERSION, self._epoch, self.heartbeat_ms, self._limits.frame_bytes_max, self._server
+            codec.VERSION,
+            self._epoch,
+            self.heartbeat_ms,
+            self._limits.frame_bytes_max,
+            self._server,
+            self._limits.producer_window_ms,
         )
         self._send(welcome)
 

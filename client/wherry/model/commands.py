@@ -52,6 +52,7 @@ class Hello(NamedTuple):
     token: Text = ""
     name: Name = ""
     heartbeat_ms: U32 = 0
+    producer: Name = ""
 
 
 class Ping(NamedTuple):
@@ -80,6 +81,8 @@ class Publish(NamedTuple):
     ttl_ms: DurationMs = 0
     dedupe: Name = ""
     divisible: Flag = False
+    sequence: U64 = 0
+    answered: U64 = 0
     block: bytes = b""
 
 

@@ -36,6 +36,7 @@ class Welcome(NamedTuple):
     heartbeat_ms: U32
     frame_bytes_max: U32
     server: Name = ""
+    producer_ms: U64 = 0
 
 
 class Pong(NamedTuple):

@@ -13,7 +13,7 @@ def test_there_are_not_more_queues_than_are_allowed(make_shard, monkeypatch):
     shard.publish(b"x", queue="two")
     for kind, fields in (
         (commands.Declare, ("three", {})),
-        (commands.Publish, ("three", b"\0\0\0\1", 0, "", 0, 0, 0, "", False, b"x")),
+        (commands.Publish, ("three", b"\0\0\0\1", 0, "", 0, 0, 0, "", False, 0, 0, b"x")),
         (commands.Consume, (1, "three", 5)),
     ):
         (refused,) = shard.submit(kind, *fields)

@@ -17,11 +17,14 @@ from wherry_broker.core.records import (
     Declared,
     Deleted,
     Died,
+    Known,
     Preamble,
     Published,
     Rehomed,
     Removed,
     Returned,
+    Row,
+    Sequenced,
     Stage,
     Standing,
 )
@@ -63,6 +66,8 @@ blocks = st.lists(st.binary(max_size=40), min_size=1, max_size=5).map(lambda bod
 stages = st.builds(Stage, numbers, numbers, numbers, numbers, numbers, st.booleans(), st.none() | failures)
 keys = st.lists(st.tuples(texts, numbers, numbers), max_size=3).map(tuple)
 standings = st.builds(Standing, numbers, texts, options, numbers, keys)
+rows = st.lists(st.builds(Row, numbers, numbers, numbers, numbers), max_size=3).map(tuple)
+known = st.lists(st.builds(Known, texts, numbers, numbers, rows), max_size=2).map(tuple)
 every_record = st.one_of(
     st.builds(Declared, numbers, texts, options, numbers),
     st.builds(Changed, numbers, options),
@@ -72,7 +77,8 @@ every_record = st.one_of(
     st.builds(Returned, numbers, texts, ranges, numbers, texts, numbers),
     st.builds(Died, numbers, ranges, failures),
     st.builds(Rehomed, numbers, numbers, envelopes, st.lists(stages, max_size=3).map(tuple), blocks),
-    st.builds(Preamble, numbers, numbers, numbers, st.lists(standings, max_size=3).map(tuple)),
+    st.builds(Preamble, numbers, numbers, numbers, st.lists(standings, max_size=3).map(tuple), known),
+    st.builds(Sequenced, texts, numbers, numbers, rows),
 )
 
 

@@ -126,7 +126,7 @@ def test_every_opcode_is_tried_here():
 def test_hello_is_welcomed(opening):
     assert opening.session.phase == OPENING
     assert opening.say(HELLO) == []
-    assert opening.heard() == [replies.Welcome(1, 3, 10_000, FRAME_BYTES_MAX, "wherry/test")]
+    assert opening.heard() == [replies.Welcome(1, 3, 10_000, FRAME_BYTES_MAX, "wherry/test", 600_000)]
     assert opening.session.phase == OPEN
     assert opening.session.name == "tester"
 
