@@ -2,11 +2,15 @@
 
 A `Delivery` is one span: messages that share an attempt, a lease and an envelope. A message holds its delivery and
 its own bytes; headers are unpacked when they are first looked at.
+
+A message is *held* from its delivery until it is settled, cancelled or lost. Which ones are held is known of ranges, by
+the delivery, so that a message that is settled in its turn costs one comparison.
 """
 
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +34,29 @@ class Token(NamedTuple):
     attempt: int
 
 
+class Lease:
+    """What the deliveries that came together have in common.
+
+    Attributes:
+        seconds: how long a lease runs from when it is given, or extended.
+        since: when they came, on the client's monotonic clock in seconds.
+        wall: what that clock is behind the seconds since 1970.
+    """
+
+    __slots__ = ("seconds", "since", "wall")
+
+    def __init__(self, seconds: float, since: float, wall: float) -> None:
+        self.seconds = seconds
+        self.since = since
+        self.wall = wall
+
+
+NO_LEASE = Lease(0.0, 0.0, 0.0)
+"""That of messages that were looked at and not taken."""
+Part = tuple[int, int, float]
+"""(low, high, when the lease of these messages ends)"""
+
+
 class Delivery:
     """One span, as it was delivered.
 
@@ -39,10 +66,16 @@ class Delivery:
         count: how many messages it has.
         attempt: which delivery of these messages it is; with `epoch`, the fencing token.
         released: how many earlier ones were handed back unworked.
-        deadline: when its lease ends, on the client's monotonic clock in seconds.
-        deadline_ms: the same, in milliseconds since 1970.
-        open: how many of its messages the client has not settled yet; 0 once the lease has run out.
+        lease: how its messages are leased.
+        deadline: when that ends, on the client's monotonic clock in seconds.
+        parts: the same for ranges of messages, where it is not the same for all; else None.
+        open: how many of its messages are held.
+        low: all messages before this offset are held no longer.
+        gaps: further ranges [low, high) that are held no longer, in order and apart from each other.
         cancelled: the ranges [low, high) of its messages that were cancelled.
+        lost: the ranges [low, high) of its messages whose lease ended unsettled.
+        position: how many messages its consumer was delivered before it.
+        look_at: when to look whether a lease is to be extended, or is over.
     """
 
     __slots__ = (
@@ -50,11 +83,17 @@ class Delivery:
         "cancelled",
         "count",
         "deadline",
-        "deadline_ms",
         "epoch",
         "first",
+        "gaps",
         "key",
+        "lease",
+        "look_at",
+        "lost",
+        "low",
         "open",
+        "parts",
+        "position",
         "priority",
         "published_at_ms",
         "queue",
@@ -65,10 +104,72 @@ class Delivery:
         self.queue = queue
         self.epoch = epoch
         self.first, self.count, self.attempt, self.released, self.published_at_ms, self.priority, self.key = row[:7]
-        self.deadline = 0.0
-        self.deadline_ms = 0
+        self.lease = NO_LEASE
+        self.deadline = self.look_at = 0.0
+        self.parts: list[Part] | None = None
+        self.low = self.first
+        self.gaps: list[tuple[int, int]] | None = None
         self.open = self.count
         self.cancelled: tuple[tuple[int, int], ...] = ()
+        self.lost: tuple[tuple[int, int], ...] = ()
+        self.position = 0
+
+    def let_go(self, low: int, high: int) -> int:
+        """Takes note that the messages [low, high) are held no longer; returns how many of them were until now."""
+        if low == self.low and self.gaps is None:
+            self.low = high
+            self.open -= high - low
+            return high - low
+        return self._let_go_among(max(low, self.low), high)
+
+    def _let_go_among(self, low: int, high: int) -> int:
+        """The same, where messages before or between them are held or not."""
+        if low >= high:
+            return 0
+        gaps = self.gaps or []
+        start = bisect_left(gaps, low, key=lambda gap: gap[1])  # the first gap that ends at `low` or after it
+        stop, gone = start, 0
+        new_low, new_high = low, high
+        while stop < len(gaps) and gaps[stop][0] <= high:
+            gap_low, gap_high = gaps[stop]
+            gone += max(0, min(gap_high, high) - max(gap_low, low))
+            new_low, new_high = min(new_low, gap_low), max(new_high, gap_high)
+            stop += 1
+        gaps[start:stop] = [(new_low, new_high)]
+        if gaps[0][0] <= self.low:
+            self.low = gaps.pop(0)[1]
+        self.gaps = gaps or None
+        self.open -= high - low - gone
+        return high - low - gone
+
+    def held(self) -> Iterator[tuple[int, int]]:
+        """The ranges [low, high) that are held, in order."""
+        low = self.low
+        for gap_low, gap_high in self.gaps or ():
+            yield low, gap_low
+            low = gap_high
+        if low < self.first + self.count:
+            yield low, self.first + self.count
+
+    def holds(self, offset: int) -> bool:
+        """Whether one message is held."""
+        return any(low <= offset < high for low, high in self.held())
+
+    def held_parts(self) -> Iterator[Part]:
+        """The same, cut where leases end at different times, and with these times."""
+        if self.parts is None:
+            for low, high in self.held():
+                yield low, high, self.deadline
+            return
+        held = list(self.held())
+        for low, high, until in self.parts:
+            for held_low, held_high in held:
+                if max(low, held_low) < min(high, held_high):
+                    yield max(low, held_low), min(high, held_high), until
+
+    def deadline_of(self, offset: int) -> float:
+        """When the lease of one message ends, on the client's monotonic clock in seconds."""
+        return next((until for low, high, until in self.parts or () if low <= offset < high), self.deadline)
 
 
 class BaseMessage:
@@ -137,8 +238,9 @@ class BaseMessage:
 
     @property
     def deadline(self) -> datetime:
-        """When its lease ends, in UTC."""
-        return from_moment_ms(self.delivery.deadline_ms)
+        """When its lease ends, in UTC; later once it is extended, which the client does while the message is held."""
+        delivery = self.delivery
+        return from_moment_ms(round((delivery.deadline_of(self.offset) + delivery.lease.wall) * 1000))
 
     @property
     def token(self) -> Token:
@@ -150,6 +252,11 @@ class BaseMessage:
         """Whether it was cancelled while it was here: its work is wanted no more, and its settle will be stale."""
         return any(low <= self.offset < high for low, high in self.delivery.cancelled)
 
+    @property
+    def lost(self) -> bool:
+        """Whether its lease ended while it was here: another consumer may have it, and its settle will be stale."""
+        return any(low <= self.offset < high for low, high in self.delivery.lost)
+
     def json(self) -> Any:
         """Its body, read as JSON.
 
@@ -160,8 +267,9 @@ class BaseMessage:
 
     @property
     def age(self) -> timedelta:
-        """How old it was when its lease began, by the broker's clock."""
-        return self.deadline - self.published_at
+        """How old it was when it came here, by this machine's clock."""
+        lease = self.delivery.lease
+        return from_moment_ms(round((lease.since + lease.wall) * 1000)) - self.published_at
 
 
 class PeekedMessage(BaseMessage):

@@ -27,7 +27,10 @@ Only `Refused` carries a code of protocol.md; it is definite: what was asked for
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class WherryError(Exception):
@@ -76,9 +79,17 @@ class NotFound(Refused):
 
 
 class StaleDelivery(Refused):
-    """The settle names a delivery that is over: its lease ran out, or the message was settled or taken away."""
+    """The settle names a delivery that is over: its lease ran out, or the message was settled or taken away.
+
+    Attributes:
+        ranges: which of the messages it was, as (first offset, count).
+    """
 
     code = "stale_delivery"
+
+    def __init__(self, text: str, *, ranges: Sequence[tuple[int, int]] = ()) -> None:
+        super().__init__(text)
+        self.ranges = ranges
 
 
 class TooLarge(Refused):

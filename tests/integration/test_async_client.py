@@ -684,7 +684,7 @@ async def test_ack_many_of_more_than_a_batch(client, running):
 async def test_a_lost_lease_is_told(client, running):
     queue = await client.declare("q", lease=0.02)
     await queue.publish(b"x")
-    (late,) = await queue.get(wait=PATIENCE_S)
+    (late,) = await queue.get(wait=PATIENCE_S, max_lease=0)
     (again,) = await queue.get(wait=PATIENCE_S)
     assert (late.attempt, again.attempt) == (1, 2)
     assert again.token > late.token
@@ -696,7 +696,7 @@ async def test_a_message_in_hand_under_two_deliveries(client, running):
     """Acked in the same turn they were two ranges of one SETTLE, which was refused with all that it held."""
     queue = await client.declare("q", lease=0.05)
     await queue.publish(b"x")
-    (late,) = await queue.get(wait=PATIENCE_S)
+    (late,) = await queue.get(wait=PATIENCE_S, max_lease=0)
     (again,) = await queue.get(wait=PATIENCE_S, lease=60)
     found = await asyncio.gather(message_ack(late), message_ack(again), return_exceptions=True)
     assert [type(each) for each in found] == [wherry.StaleDelivery, type(None)]
@@ -706,7 +706,7 @@ async def test_a_message_in_hand_under_two_deliveries(client, running):
 async def test_an_error_that_nobody_awaits_is_logged(client, caplog, running):
     queue = await client.declare("q", lease=0.01)
     await queue.publish(b"x")
-    (late,) = await queue.get(wait=PATIENCE_S)
+    (late,) = await queue.get(wait=PATIENCE_S, max_lease=0)
     await running.until(lambda: running.counts("q")[0] == 1)
     with caplog.at_level(logging.WARNING, "wherry"):
         settlement = late.ack()
@@ -744,7 +744,7 @@ async def test_extending_twice_and_settling_within_one_turn(client, running):
 async def test_credit_comes_back_with_a_lost_lease(client):
     queue = await client.declare("q", max_attempts=1_000_000)  # however slow this machine is, none of them is dead
     await queue.publish_many([b"x"] * 4)
-    consumer = queue.consume(credit=2, lease=0.02)
+    consumer = queue.consume(credit=2, lease=0.02, max_lease=0)
     first = await take(consumer, 2)
     again = await take(consumer, 2)  # the same ones: they were lost, and nobody settled them
     assert [each.offset for each in again] == [each.offset for each in first]

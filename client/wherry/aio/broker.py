@@ -12,6 +12,7 @@ from wherry.aio.link import Link
 from wherry.aio.queue import Queue
 from wherry.aio.transaction import Transaction
 from wherry.conversation import Conversation, asks
+from wherry.model.times import Duration, to_ms
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -116,6 +117,21 @@ class Broker:
             Unavailable: too many of these are under way.
         """
         return await self._link.ask(asks.read_backup(segment, offset, size))
+
+    async def drain(self, grace: Duration) -> None:
+        """Stops all consumers, and waits until the messages in the user's hands are settled and everything is answered.
+
+        The connection stays open: publish what has to be published, and close it.
+
+        Args:
+            grace: how long to wait for messages, in seconds. Those that are not settled by then are handed back
+                unspent, so that others may have them, and their settles raise `StaleDelivery`.
+        """
+        link = self._link
+        intakes = list(link.intakes.values())
+        await asyncio.gather(*(intake.stop() for intake in intakes))
+        await asyncio.gather(*(intake.drain(to_ms(grace) / 1000) for intake in intakes))
+        await link.settled()
 
     async def close(self) -> None:
         """Hands back what was delivered and not taken, waits for what is under way, and closes the connection."""

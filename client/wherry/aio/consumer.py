@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Self
 from wherry import errors
 from wherry.aio.link import SETTLE_LATENCY_S
 from wherry.aio.message import Message, Settlement
-from wherry.conversation.holding import Holding
+from wherry.conversation.holding import MAX_LEASE_S, Holding
 from wherry.model.commands import Verb
+from wherry.model.times import Duration, to_ms
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -30,14 +31,24 @@ class Intake(Holding[Message]):
         link: the connection.
         queue: the queue's name.
         credit: how many messages may be here, or in the user's hands, at a time.
-        lease_ms: how long a lease is to run; 0 for the queue's own.
+        lease: how long a lease is to run, in seconds; None for the queue's own.
+        max_lease: how long a message may be held in the user's hands by extending its lease, in seconds; None for an
+            hour.
+
+    Attributes:
+        ended: why no more will come; None while more may.
+        is_stopped: whether it was stopped by the user.
     """
 
-    def __init__(self, link: Link, queue: str, credit: int, lease_ms: int) -> None:
-        super().__init__(link.conversation, queue, credit, lease_ms, Message)
+    def __init__(self, link: Link, queue: str, credit: int, lease: Duration | None, max_lease: Duration | None) -> None:
+        lease_ms = 0 if lease is None else to_ms(lease)
+        longest = MAX_LEASE_S if max_lease is None else to_ms(max_lease) / 1000
+        super().__init__(link.conversation, queue, credit, lease_ms, longest, Message)
         self.link = link
         self.ended: errors.WherryError | None = None
+        self.is_stopped = False
         self._arrival: asyncio.Future[None] | None = None
+        self._empty: asyncio.Future[None] | None = None
 
     async def attach(self) -> None:
         """Begins to consume."""
@@ -77,10 +88,10 @@ class Intake(Holding[Message]):
         self.forget()
         self._arrived()
 
-    def expire(self, now: float) -> float | None:
-        """Time has passed: leases may have run out. Returns when the next one may; None when none runs."""
+    def look(self, now: float) -> float | None:
+        """Time has passed: looks at the leases. Returns when to look again; None when none runs."""
         self.link.wake()
-        return super().expire(now)
+        return self.expire(now, now + self.link.timeout if self.link.is_open else None)
 
     async def arrival(self, timeout: float | None) -> None:
         """Returns when something is in the buffer, no more will come, or the time is over."""
@@ -110,7 +121,7 @@ class Intake(Holding[Message]):
         link = self.link
         link.check_open()
         settlement, now = Settlement(f"extend of {message.id}"), link.now()
-        self.prolong(message, duration_ms, settlement, now, _now_ms(), now + link.timeout)
+        link.watch_leases(self.prolong(message, duration_ms, settlement, now, now + link.timeout))
         link.wake()
         return settlement
 
@@ -129,12 +140,22 @@ class Intake(Holding[Message]):
 
     async def stop(self) -> None:
         """Takes no more, and hands back what nobody has taken."""
+        self.is_stopped = True
         try:
             await self.detach()
         except (asyncio.CancelledError, errors.RequestTimeout):
             self.abandon()
             raise
         self.release_buffer()
+
+    async def drain(self, grace: float) -> None:
+        """Waits until nothing is held any more, `grace` seconds at most, and hands back the rest unspent."""
+        if self.leases:
+            self._empty = self._empty or asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._empty,), timeout=grace)
+        if self.leases and self.link.is_open:
+            self.release_all(self.link.now() + self.link.timeout)
+            self.link.wake()
 
     def abandon(self) -> None:
         """Stops without waiting: for iterators that were dropped, and for what was cancelled. May be called again."""
@@ -158,10 +179,11 @@ class Intake(Holding[Message]):
             if not message.settled and self.link.is_open:
                 message.release()
 
-    def forget(self) -> None:
-        """No more will come."""
+    def emptied(self) -> None:
+        """Nothing is held, and nothing more will come: nobody needs to look at it again."""
         self.link.intakes.pop(self.number, None)
-        super().forget()
+        if self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
 
     def _arrived(self) -> None:
         if self._arrival is not None:
@@ -179,11 +201,13 @@ class Consumer:
     An async iterator, which several tasks may share; it ends when `stop` was called. As a context manager it stops at
     the end of the block. Dropping it (leaving its loop by `break`, say) stops it too. Messages that were delivered and
     that nobody has taken are handed back unspent.
+
+    The leases of all that is here are extended in time, as long as the event loop turns: those of messages in the
+    user's hands until they were there for `max_lease`. Whose lease has ended all the same is `message.lost`.
     """
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
-        self._stopped = False
         self._turned_at = 0.0
 
     def __aiter__(self) -> Consumer:
@@ -196,6 +220,7 @@ class Consumer:
             # A loop whose body never waits would keep the event loop from writing settles and reading messages.
             self._turned_at = now
             await asyncio.sleep(0)
+            intake.link.look_at_leases()
         while not intake.buffer:
             if not await self._more(None):
                 raise StopAsyncIteration
@@ -222,6 +247,7 @@ class Consumer:
     async def _batch(self, n: int, wait: float) -> list[Message]:
         buffer = self._intake.buffer
         await asyncio.sleep(0)
+        self._intake.link.look_at_leases()
         while not buffer:
             if not await self._more(None):
                 return []
@@ -238,7 +264,7 @@ class Consumer:
             WherryError: the broker has stopped the consumer, or the connection is gone.
         """
         intake = self._intake
-        if self._stopped:
+        if intake.is_stopped:
             return False
         if intake.ended is not None:
             raise intake.ended
@@ -248,10 +274,17 @@ class Consumer:
             await intake.arrival(timeout)
         return True
 
-    async def stop(self) -> None:
-        """Takes no more messages; the iterator ends. Messages in the user's hands stay leased."""
-        self._stopped = True
+    async def stop(self, grace: Duration | None = None) -> None:
+        """Takes no more messages; the iterator ends, and what nobody has taken is handed back unspent.
+
+        Args:
+            grace: how long to wait until the messages in the user's hands are settled, in seconds. Those that are not
+                by then are handed back unspent, so that others may have them, and their settles raise `StaleDelivery`.
+                When not given, this does not wait, and they stay leased.
+        """
         await self._intake.stop()
+        if grace is not None:
+            await self._intake.drain(to_ms(grace) / 1000)
 
     async def __aenter__(self) -> Self:
         if not self._intake.attached:
@@ -264,7 +297,7 @@ class Consumer:
         await self.stop()
 
     def __del__(self) -> None:
-        if not self._stopped:
+        if not self._intake.is_stopped:
             try:
                 asyncio.get_running_loop()
             except RuntimeError:

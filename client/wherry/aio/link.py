@@ -54,11 +54,14 @@ class Intake(Protocol):
     def stopped(self, error: errors.WherryError) -> None:
         """No more will come."""
 
-    def expire(self, now: float) -> float | None:
-        """Time has passed: leases may have run out. Returns when the next one may; None when none runs."""
+    def look(self, now: float) -> float | None:
+        """Time has passed: looks at the leases. Returns when to look again; None when none runs."""
 
     async def stop(self) -> None:
         """Takes no more, and hands back what nobody has taken."""
+
+    async def drain(self, grace: float) -> None:
+        """Waits until nothing is held any more, `grace` seconds at most, and hands back the rest unspent."""
 
 
 class Link(asyncio.BufferedProtocol):
@@ -69,7 +72,7 @@ class Link(asyncio.BufferedProtocol):
         timeout: how long a request may take when it does not say itself, in seconds.
 
     Attributes:
-        intakes: consumers by number.
+        intakes: consumers by number, those too that take no more but hold messages still.
     """
 
     def __init__(self, conversation: Conversation, timeout: float) -> None:
@@ -190,6 +193,12 @@ class Link(asyncio.BufferedProtocol):
             self._leases_at = at
             self._leases = self._loop.call_at(at, self._on_leases)
 
+    def look_at_leases(self) -> None:
+        """Looks at what is due already, for code that has kept the event loop from turning."""
+        if self._leases is not None and self._leases_at <= self.now():
+            self._leases.cancel()
+            self._on_leases()
+
     async def settled(self) -> None:
         """Returns when nothing is unanswered any more, or the time for a request is over."""
         if self.is_open and self.conversation.unanswered:
@@ -278,7 +287,7 @@ class Link(asyncio.BufferedProtocol):
             intake.cancelled(event.deliveries)
 
     def _tell_stopped(self, event: ConsumerStopped) -> None:
-        intake = self.intakes.pop(event.consumer, None)
+        intake = self.intakes.get(event.consumer)
         if intake is not None:
             intake.stopped(event.error)
 
@@ -306,7 +315,7 @@ class Link(asyncio.BufferedProtocol):
     def _on_leases(self) -> None:
         self._leases = None
         now = self.now()
-        next_ones = [at for intake in list(self.intakes.values()) if (at := intake.expire(now)) is not None]
+        next_ones = [at for intake in list(self.intakes.values()) if (at := intake.look(now)) is not None]
         if next_ones and self.is_open:
             self.watch_leases(min(next_ones))
 

@@ -14,7 +14,6 @@ from wherry.conversation import PLAIN, Envelope, asks
 from wherry.conversation.backoff import busy_pause_s
 from wherry.conversation.composing import blocks, body_bytes, check_size, envelope_of, receipts_of
 from wherry.conversation.leased import mark_acked, runs
-from wherry.model.times import Duration, to_ms
 from wherry.wire.messages import pack_headers
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from wherry.aio.link import Link
     from wherry.delivery import PeekedMessage
     from wherry.model.options import QueueInfo, Receipt
+    from wherry.model.times import Duration
 
 
 class Queue:
@@ -162,31 +162,39 @@ class Queue:
 
     # Consume.
 
-    def consume(self, credit: int = 500, *, lease: Duration | None = None) -> Consumer:
+    def consume(
+        self, credit: int = 500, *, lease: Duration | None = None, max_lease: Duration | None = None
+    ) -> Consumer:
         """Messages as they come; see `Consumer`.
 
         Args:
             credit: how many messages may be in this client's hands at a time, taken or not.
-            lease: how long this consumer may hold a message, in seconds; the queue's lease when not given.
+            lease: after how long a message goes to another consumer when this client is no more, in seconds; the
+                queue's lease when not given.
+            max_lease: how long a message may stay in the user's hands, in seconds: its lease is extended until then. An
+                hour when not given; 0 extends none.
         """
         if credit < 1:
             raise ValueError(f"a consumer needs a credit of at least 1, not {credit}")
-        return Consumer(Intake(self._link, self.name, credit, 0 if lease is None else to_ms(lease)))
+        return Consumer(Intake(self._link, self.name, credit, lease, max_lease))
 
-    async def get(self, limit: int = 1, wait: float = 0.0, *, lease: Duration | None = None) -> list[Message]:
+    async def get(
+        self, limit: int = 1, wait: float = 0.0, *, lease: Duration | None = None, max_lease: Duration | None = None
+    ) -> list[Message]:
         """Takes up to `limit` messages.
 
         Args:
             limit: how many at most.
             wait: how long to wait for the first one, in seconds.
-            lease: how long they may be held, in seconds; the queue's lease when not given.
+            lease: as for `consume`.
+            max_lease: as for `consume`.
 
         Returns:
             The messages; none when none came in time.
         """
         if limit < 1:
             raise ValueError(f"a get takes at least 1 message, not {limit}")
-        intake = Intake(self._link, self.name, limit, 0 if lease is None else to_ms(lease))
+        intake = Intake(self._link, self.name, limit, lease, max_lease)
         try:
             await intake.attach()
             if not intake.buffer and wait > 0:
@@ -198,7 +206,9 @@ class Queue:
             raise
         if intake.ended is not None:
             raise intake.ended
-        return list(intake.buffer)
+        messages = list(intake.buffer)
+        intake.buffer.clear()
+        return messages
 
     def ack_many(self, messages: Sequence[Message]) -> Settlement:
         """Acknowledges many messages at once, in one frame; await the result to know that it is confirmed.

@@ -1,19 +1,27 @@
-"""What a consumer holds: messages that nobody has taken yet, leases that run, and the credit of both. Pure."""
+"""What a consumer holds: messages that nobody has taken yet, leases that run, and the credit of both. Pure.
+
+What becomes of leases as time passes is decided by `Leases`, and asked of the broker here.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from wherry.delivery import BaseMessage, bodies
+from wherry import errors
+from wherry.conversation.leases import Leases
+from wherry.delivery import BaseMessage, Lease, bodies
 from wherry.model.commands import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from wherry.conversation import Conversation, Delivered
+    from wherry.conversation.leases import Extension
     from wherry.delivery import Delivery
 
+MAX_LEASE_S = 3600.0
+"""How long a message is held in a user's hands at most, when the user does not say it."""
 M = TypeVar("M", bound=BaseMessage)
 
 
@@ -27,11 +35,14 @@ class Holding(Generic[M]):
         queue: the queue's name.
         credit: how many messages may be here, or in the user's hands, at a time.
         lease_ms: how long a lease is to run; 0 for the queue's own.
+        max_lease: how long a message may be held in the user's hands by extending its lease, in seconds.
         make: makes a message out of its delivery, offset, body, packed headers, and this.
 
     Attributes:
-        number: the consumer's number while the broker delivers, else 0.
+        number: the consumer's number; 0 before it has one.
+        attached: whether the broker delivers.
         buffer: the messages that nobody has taken.
+        leases: those that run.
     """
 
     def __init__(
@@ -40,72 +51,79 @@ class Holding(Generic[M]):
         queue: str,
         credit: int,
         lease_ms: int,
+        max_lease: float,
         make: Callable[[Delivery, int, bytes, bytes, Any], M],
     ) -> None:
         self.queue = queue
         self.number = 0
+        self.attached = False
         self.buffer: deque[M] = deque()
+        self.leases = Leases(max_lease)
         self._conversation = conversation
         self._credit = credit
         self._lease_ms = lease_ms
         self._make = make
-        self._leases: dict[Delivery, None] = {}  # those that are open, the one that ends first first
-        self._leased_ms = 0
-
-    @property
-    def attached(self) -> bool:
-        """Whether the broker delivers."""
-        return self.number > 0
 
     def consume(self, waiter: Any, deadline: float) -> None:
         """Asks for messages; the waiter is told when the broker delivers."""
         self.number = self._conversation.consume(self.queue, self._credit, self._lease_ms, waiter, deadline)
+        self.attached = True
 
     def forget(self) -> None:
-        """No more will come."""
-        if self.number:
+        """No more will come. What is held stays so."""
+        if self.attached:
             self._conversation.forget(self.number)
-            self.number = 0
+            self.attached = False
+            self._finish(0)
 
     def hold(self, delivered: Delivered, now: float, now_ms: int) -> float:
-        """Messages came; returns when their leases end."""
+        """Messages came; returns when to look at their leases."""
         buffer, make = self.buffer, self._make
-        deadline, deadline_ms = now + delivered.lease_ms / 1000, now_ms + delivered.lease_ms
-        self._leased_ms = delivered.lease_ms
         messages = bodies(delivered.lengths, delivered.block)
         for delivery in delivered.deliveries:
-            delivery.deadline, delivery.deadline_ms = deadline, deadline_ms
-            self._leases[delivery] = None
             offsets = range(delivery.first, delivery.first + delivery.count)
             buffer.extend(make(delivery, at, *next_one, self) for at, next_one in zip(offsets, messages, strict=False))
-        return deadline
+        return self.leases.add(delivered.deliveries, Lease(delivered.lease_ms / 1000, now, now_ms / 1000 - now))
 
     def drop_cancelled(self, ranges: Sequence[tuple[int, int, int]]) -> None:
         """Gives the credit of cancelled messages back, and drops those that nobody has taken."""
-        for first, count, attempt in ranges:
-            for delivery in list(self._leases):
-                low, high = max(first, delivery.first), min(first + count, delivery.first + delivery.count)
-                if delivery.attempt == attempt and low < high:
-                    delivery.cancelled += ((low, high),)
-                    self._finish(delivery, high - low)
-        kept = [message for message in self.buffer if not message.cancelled]
-        self.buffer.clear()
-        self.buffer.extend(kept)
+        self._finish(self.leases.cancel(ranges))
+        self._keep(lambda message: not message.cancelled)
 
-    def expire(self, now: float) -> float | None:
-        """Gives the credit of messages back whose lease has run out unsettled: another consumer may have them.
+    def expire(self, now: float, deadline: float | None) -> float | None:
+        """Time has passed: extends leases, hands messages back, and gives the credit of those back that are lost.
+
+        Args:
+            now: the time.
+            deadline: when to give up what is asked now; None when nothing can be asked.
 
         Returns:
-            When the next lease runs out; None when none runs.
+            When to look at the leases again; None when none runs.
         """
-        over = []
-        for delivery in self._leases:
-            if delivery.deadline > now:
-                break
-            over.append(delivery)
-        for delivery in over:
-            self._finish(delivery, delivery.open)
-        return next(iter(self._leases)).deadline if self._leases else None
+        first = self.buffer[0] if self.buffer else None
+        waiting = None if first is None else first.delivery.position + first.offset - first.delivery.first
+        due = self.leases.look(now, waiting, can_extend=deadline is not None)
+        if due.lost:
+            self._finish(due.lost)
+            self._keep(lambda message: not message.lost)
+        if deadline is not None:
+            for delivery, low, high in due.hand_back:
+                self.settle_range(delivery, Verb.RELEASE, low, high - low, None, deadline)
+            if due.hand_back:
+                self._keep(lambda message: message.delivery.holds(message.offset))
+            for each in due.extend:
+                count = each.high - each.low
+                self._conversation.settle(
+                    each.delivery, Verb.EXTEND, each.low, count, Renewal(self, each), deadline, each.duration_ms
+                )
+        return self.leases.next_look()
+
+    def release_all(self, deadline: float) -> None:
+        """Hands everything back, unspent: what waits here, and what is in the user's hands."""
+        self.buffer.clear()
+        for delivery, low, high in list(self.leases.held()):
+            self._conversation.settle(delivery, Verb.RELEASE, low, high - low, None, deadline)
+            self._finish(self.leases.lose(delivery, low, high))
 
     def settle_range(
         self,
@@ -120,29 +138,66 @@ class Holding(Generic[M]):
     ) -> None:
         """Settles messages of one delivery, next to each other."""
         self._conversation.settle(delivery, verb, first, count, waiter, deadline, duration_ms, text)
-        self._finish(delivery, count)
+        self._finish(self.leases.let_go(delivery, first, first + count))
 
-    def prolong(
-        self, message: BaseMessage, duration_ms: int | None, waiter: Any, now: float, now_ms: int, deadline: float
-    ) -> None:
-        """Moves the deadline of one message's lease; to as long as it was at first when no duration is given."""
-        duration_ms = self._leased_ms if duration_ms is None else duration_ms
-        delivery = message.delivery
-        self._conversation.settle(delivery, Verb.EXTEND, message.offset, 1, waiter, deadline, duration_ms)
-        # The others of its delivery run out sooner; what is late here is only their credit.
-        delivery.deadline = max(delivery.deadline, now + duration_ms / 1000)
-        delivery.deadline_ms = max(delivery.deadline_ms, now_ms + duration_ms)
-        if delivery in self._leases:
-            self._leases[delivery] = self._leases.pop(delivery)  # to the end, where those stand that end last
+    def prolong(self, message: BaseMessage, duration_ms: int | None, waiter: Any, now: float, deadline: float) -> float:
+        """Moves the end of one message's lease; to as long as it was at first when no duration is given.
+
+        Returns:
+            When to look at the leases again.
+        """
+        delivery, offset = message.delivery, message.offset
+        duration_ms = round(delivery.lease.seconds * 1000) if duration_ms is None else duration_ms
+        self._conversation.settle(delivery, Verb.EXTEND, offset, 1, waiter, deadline, duration_ms)
+        return self.leases.move(delivery, offset, offset + 1, now + duration_ms / 1000)
 
     def finished(self, message: BaseMessage) -> None:
         """A message was settled by other means than `settle_range`: its credit is back."""
-        self._finish(message.delivery, 1)
+        self._finish(self.leases.let_go(message.delivery, message.offset, message.offset + 1))
 
-    def _finish(self, delivery: Delivery, count: int) -> None:
-        if delivery.open > 0:  # else its lease had run out, and its credit was given back then
-            count = min(count, delivery.open)
-            delivery.open -= count
-            if not delivery.open:
-                del self._leases[delivery]
+    def renewed(self, extension: Extension, error: errors.WherryError | None) -> None:
+        """The broker has answered an extension, or never will."""
+        delivery, low, high = extension.delivery, extension.low, extension.high
+        match error:
+            case None:
+                return
+            case errors.StaleDelivery():
+                over = [(first, first + count) for first, count in error.ranges]
+            case errors.NotFound():  # its queue is gone, and so is all that it held
+                over = [(low, high)]
+            case _:  # it may not have taken effect: once there is a connection, the next look asks again
+                self.leases.move(delivery, low, high, extension.deadline)
+                return
+        for each in over:
+            self._finish(self.leases.lose(delivery, *each))
+        self._keep(lambda message: not message.lost)
+
+    def emptied(self) -> None:
+        """Called when nothing is held, and nothing more will come."""
+
+    def _finish(self, count: int) -> None:
+        """Takes note that so many messages are held no longer."""
+        if count:
             self._conversation.finish(self.number, count)
+        if not self.attached and not self.leases:
+            self.emptied()
+
+    def _keep(self, wanted: Callable[[M], bool]) -> None:
+        """Drops the messages that are not wanted, of those that nobody has taken."""
+        kept = [message for message in self.buffer if wanted(message)]
+        self.buffer.clear()
+        self.buffer.extend(kept)
+
+
+class Renewal:
+    """What waits for the answer to an extension."""
+
+    __slots__ = ("_extension", "_holding")
+
+    def __init__(self, holding: Holding[Any], extension: Extension) -> None:
+        self._holding = holding
+        self._extension = extension
+
+    def resolve(self, error: errors.WherryError | None) -> None:
+        """The answer is there."""
+        self._holding.renewed(self._extension, error)

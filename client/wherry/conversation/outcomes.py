@@ -55,11 +55,12 @@ def stale_error(
     settle: Settle, stale: Sequence[tuple[int, int]], first: int, count: int
 ) -> errors.StaleDelivery | None:
     """The error of the messages [first, first + count) when some of them are stale."""
-    low = next((low for low, n in stale if low < first + count and first < low + n), None)
-    if low is None:
+    parts = [(max(low, first), min(low + n, first + count)) for low, n in stale]
+    ranges = tuple((low, high - low) for low, high in parts if low < high)
+    if not ranges:
         return None
-    offset = max(low, first)
-    return errors.StaleDelivery(f"{settle.queue}/{offset} is not leased under this delivery, or no longer")
+    text = f"{settle.queue}/{ranges[0][0]} is not leased under this delivery, or no longer"
+    return errors.StaleDelivery(text, ranges=ranges)
 
 
 def timed_out() -> errors.WherryError:
