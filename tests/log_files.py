@@ -18,6 +18,7 @@ from wherry_broker.core.records import (
     Deleted,
     Died,
     Known,
+    Limited,
     Preamble,
     Published,
     Record,
@@ -180,6 +181,7 @@ EVERY_KIND: list[Record] = [
         (Target(1, 6, NOW_MS + 60_000, 3), Target(3, 2, 0, 1)),
         block_of(b"to both"),
     ),
+    Limited(1, 5, NOW_MS + 90_000),
     Preamble(
         NOW_MS + 1,
         4,

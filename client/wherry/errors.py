@@ -13,6 +13,7 @@
     │   ├── Forbidden               the token does not give this right
     │   ├── ExistsDifferently       the queue exists with other options
     │   ├── Unroutable              no queue takes the subject
+    │   ├── Conflict                the value of a store has another version than was asked for
     │   ├── Draining                the broker is shutting down and takes no new work
     │   ├── NotOwner                another broker serves this queue
     │   ├── Unavailable             the broker cannot do this now; nothing was done
@@ -128,6 +129,12 @@ class Unroutable(Refused):
     code = "unroutable"
 
 
+class Conflict(Refused):
+    """The value of a store has another version than was asked for: somebody else has changed it."""
+
+    code = "conflict"
+
+
 class Draining(Refused):
     """The broker is shutting down and takes no new work."""
 
@@ -193,6 +200,7 @@ REFUSALS: dict[str, type[Refused]] = {
         Forbidden,
         ExistsDifferently,
         Unroutable,
+        Conflict,
         Draining,
         NotOwner,
         Unavailable,

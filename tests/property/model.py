@@ -528,6 +528,9 @@ class Model:
     def consumers_of(self, queue):
         return [key for key, consumer in self.consumers.items() if consumer.queue is queue]
 
+    def stores(self):
+        return [queue for queue in self.queues.values() if queue.options["kind"] == "store"]
+
     def tick(self, now):
         for queue in self.queues.values():
             queue.tick(self.now, now)
@@ -540,6 +543,8 @@ class Model:
     def detach(self, session):
         del self.rooms[session]
         self.consumers = {key: each for key, each in self.consumers.items() if key[0] != session}
+        for store in self.stores():
+            store.watches = [each for each in store.watches if each["session"] != session]
         for queue in self.queues.values():
             for message in queue.where("leased"):
                 if message["holder"][0] == session:
@@ -584,6 +589,8 @@ class Model:
         """The process was started anew: nobody is attached, and what was leased is ready or has expired meanwhile."""
         self.epoch = epoch
         self.rooms, self.consumers = {}, {}
+        for store in self.stores():
+            store.watches = []
         for queue in self.queues.values():
             for message in queue.where("leased"):
                 message.update(state="ready", due=0, holder=None)

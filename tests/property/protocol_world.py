@@ -158,6 +158,7 @@ class Oracle:
 
     Attributes:
         answers: how often each request has to be answered.
+        late: how often each request may be answered that waits for something.
         pongs: how often each nonce has to come back.
         end: "" while the connection lives; "goodbye" when the client ended it; else the code of the GOODBYE.
     """
@@ -165,6 +166,7 @@ class Oracle:
     def __init__(self, *, opened: bool) -> None:
         self.opened = opened
         self.answers: Counter[int] = Counter()
+        self.late: Counter[int] = Counter()
         self.pongs: Counter[int] = Counter()
         self.end = ""
         self._reader = FrameReader(LIMITS.frame_bytes_max if opened else FIRST_FRAME_BYTES_MAX)
@@ -202,6 +204,8 @@ class Oracle:
             self.end = "goodbye"
         elif type(message) is commands.Ping:
             self.pongs[message.nonce] += 1
+        elif type(message) is commands.Watch and message.wait_ms:
+            self.late[message.request] += 1
         elif type(message) not in {commands.Credit, replies.Pong}:
             self.answers[message.request] += 1
 

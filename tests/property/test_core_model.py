@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model import Consumer, Model, bodies_of, expanded, seen
+from store_rules import StoreRules
 
 from durable import durable_state
 from wherry.model import commands, replies
@@ -32,6 +33,7 @@ PRODUCER_WINDOW_MS = 120
 PRODUCER = "p"
 """All sessions are of one producer, as those of a client are that connects anew."""
 NAMES = st.sampled_from(["a", "b"])
+NAMES_AND_STORE = st.sampled_from(["a", "b", "s"])
 VERBS = {"ack": 0, "nack": 1, "reject": 2, "release": 3, "extend": 4}
 # The default bounds are so large that nothing would ever meet them.
 DEFAULTS = QueueOptions(
@@ -66,6 +68,7 @@ OPTIONS = st.fixed_dictionaries(
         "bind": st.sampled_from([(), ("s.*",), (">",), ("*.a", "t"), ("s.a", "t.>")]),
     },
 )
+STORE_OPTIONS = ("max_messages", "max_bytes", "overflow", "ttl_ms")
 RARELY = st.sampled_from([False] * 4 + [True])
 RANGES = st.lists(st.integers(0, 30), max_size=3, unique=True).map(
     lambda starts: tuple((3 * start + 1, 1 + start % 3) for start in starts)
@@ -103,7 +106,7 @@ def restored(log, epoch, now):
     return fresh
 
 
-class CoreMachine(RuleBasedStateMachine):
+class CoreMachine(StoreRules, RuleBasedStateMachine):
     """Drives a shard and the model with the same commands.
 
     Attributes:
@@ -125,6 +128,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.patches.setattr(residence, "COMPACT_BYTES_MIN", 4)
         self.patches.setattr(turns, "QUANTUM", 2)
         self.jitter = 0.5
+        self.defaults = DEFAULTS
         self.now = 1_000_000
         self.model = Model(1, self.now, SPAN_BYTES_MAX, PRODUCER_WINDOW_MS)
         self.begin(Shard(1, lambda: self.jitter, DEFAULTS, producer_window_ms=PRODUCER_WINDOW_MS))
@@ -157,6 +161,9 @@ class CoreMachine(RuleBasedStateMachine):
 
     def settle_step(self, name=None):
         """Takes note of records and effects that came; returns the replies among these."""
+        return [effect.say for effect in self.effects_of_step(name)]
+
+    def effects_of_step(self, name):
         self.take_note_of_records()
         said, self.spy.said = self.spy.said, []
         others = []
@@ -166,7 +173,7 @@ class CoreMachine(RuleBasedStateMachine):
             else:
                 self.held.append((effect, self.marks.get(name, 0)))
                 others.append(effect)
-        return [effect.say for effect in others]
+        return others
 
     def take_note_of_records(self):
         for record in self.shard.ledger._records[len(self.log) - self.taken :]:
@@ -192,7 +199,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.now += ms
         self.shard.tick(self.now)
         self.model.tick(self.now)
-        assert self.settle_step() == []
+        self.watches_over(self.effects_of_step("s"))
 
     def model_queue(self, name):
         if name not in self.model.queues:
@@ -213,6 +220,7 @@ class CoreMachine(RuleBasedStateMachine):
             self.declare(0, name, options[number])
             self.store(0, name, [1, 2, 1, 2])
             self.consume(0, 1 + number, name, credit, 0)
+        self.declare_store({name: options[0][name] for name in STORE_OPTIONS if name in options[0]})
 
     @rule(room=st.sampled_from([1, 6, 20, 10_000]))
     def attach(self, room):
@@ -262,7 +270,7 @@ class CoreMachine(RuleBasedStateMachine):
     def dispatch(self):
         self.advance(0)
         self.shard.dispatch(self.now)
-        assert self.settle_step() == []
+        self.watches_told(self.effects_of_step("s"))
         assert self.model.idle() == [], "could be delivered something"
 
     # Commands.
@@ -542,11 +550,14 @@ class CoreMachine(RuleBasedStateMachine):
             assert (reply.request, reply.created) == (self.request, not exists)
             self.check_info(queue, reply.info)
 
-    @rule(which=st.integers(0, 9), name=NAMES, options=OPTIONS)
+    @rule(which=st.integers(0, 9), name=NAMES_AND_STORE, options=OPTIONS)
     def alter(self, which, name, options):
         _, reply = self.submit(self.session(which), commands.Alter, name, options)
         if name not in self.model.queues:
             self.refused(reply, "not_found")
+            return
+        if name == "s" and options.get("bind"):
+            self.refused(reply, "invalid")
             return
         self.model.queues[name].alter(options)
         self.settle_step()
@@ -554,7 +565,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.check_info(self.model.queues[name], reply.info)
         self.pump()
 
-    @rule(which=st.integers(0, 9), name=NAMES)
+    @rule(which=st.integers(0, 9), name=NAMES_AND_STORE)
     def info(self, which, name):
         _, reply = self.submit(self.session(which), commands.Info, name)
         if name in self.model.queues:
@@ -574,7 +585,11 @@ class CoreMachine(RuleBasedStateMachine):
         rows = tuple(each.row(len(self.model.consumers_of(each))) for each in queues)
         assert reply == replies.Queues(self.request, rows, False)
 
-    @rule(which=st.integers(0, 9), name=NAMES, states=st.lists(st.sampled_from([*STATE_NAMES, "odd"]), max_size=3))
+    @rule(
+        which=st.integers(0, 9),
+        name=NAMES_AND_STORE,
+        states=st.lists(st.sampled_from([*STATE_NAMES, "odd"]), max_size=3),
+    )
     def purge(self, which, name, states):
         _, reply = self.submit(self.session(which), commands.Purge, name, tuple(states))
         queue = self.model.queues.get(name)
@@ -612,7 +627,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(
         which=st.integers(0, 9),
-        name=NAMES,
+        name=NAMES_AND_STORE,
         state=st.sampled_from([*STATE_NAMES, "", "odd"]),
         first=st.integers(0, 30),
         limit=st.integers(0, 12),
@@ -631,7 +646,7 @@ class CoreMachine(RuleBasedStateMachine):
         assert (reply.next_offset > 0) >= bool(rest)
         assert not rest or reply.next_offset <= rest[0]
 
-    @rule(which=st.integers(0, 9), name=NAMES, ranges=RANGES)
+    @rule(which=st.integers(0, 9), name=NAMES_AND_STORE, ranges=RANGES)
     def cancel(self, which, name, ranges):
         *told, reply = self.submit(self.session(which), commands.Cancel, name, ranges)[1:]
         queue = self.model.queues.get(name)

@@ -21,7 +21,18 @@ from wherry.model import commands, fields, names, replies
 from wherry.model.fields import Malformed, OutOfRange, Spec
 from wherry.wire import codec, framing, messages
 from wherry.wire.codec import LAYOUTS
-from wherry_broker.core import attendance, bounds, catalogue, options, producers, records, routing, view
+from wherry_broker.core import (
+    attendance,
+    bounds,
+    catalogue,
+    options,
+    producers,
+    records,
+    routing,
+    storing,
+    view,
+    watching,
+)
 from wherry_broker.core.batch import STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.shard import Shard
@@ -37,7 +48,7 @@ TYPE_NAMES = {int: "int", str: "str", bytes: "bin", bool: "bool", dict: "map", t
 
 
 def numbers(text: str) -> list[int]:
-    return [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", text)]
+    return [int(number.replace(",", "")) for number in re.findall(r"-?\d[\d,]*", text)]
 
 
 def all_specs() -> dict[str, Spec]:
@@ -341,6 +352,9 @@ LIMITS = {
     "producers that are remembered": producers.PRODUCERS_MAX,
     "publishes of a producer that are remembered": producers.SEQUENCES_MAX,
     "publishes of all producers that are remembered": producers.ROWS_MAX,
+    "value of a store": fields.VALUE_BYTES_MAX,
+    "watches of a connection": watching.WATCHES_MAX,
+    "bytes of a fetch": storing.FETCH_BYTES_MAX,
     "queues of a page": view.PAGE_QUEUES_MAX,
     "messages of a peek": view.PEEK_MESSAGES_MAX,
     "spans of a peek": view.PEEK_SPANS_MAX,

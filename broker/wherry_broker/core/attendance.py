@@ -49,6 +49,7 @@ class Attendance:
 
     def consume(self, session: Session, queue: Queue, command: commands.Consume, now_ms: int) -> None:
         """Attaches a consumer to a queue."""
+        decide.check_is_queue(queue)
         if command.lease_ms:
             decide.check_lease(queue, command.lease_ms)
         mark = self._ledger.newest_mark

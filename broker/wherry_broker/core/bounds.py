@@ -104,10 +104,15 @@ def room(queue: Queue, block: Block, now_ms: int, *, divisible: bool) -> Room:
 
 
 def _check_can_ever_fit(queue: Queue, block: Block, *, divisible: bool) -> None:
-    _check_amount(queue, *((1, block.ends[0]) if divisible else (block.count, block.size)))
+    check_amount(queue, *((1, block.ends[0]) if divisible else (block.count, block.size)))
 
 
-def _check_amount(queue: Queue, count: int, size: int) -> None:
+def check_amount(queue: Queue, count: int, size: int) -> None:
+    """Refuses so many messages, of so many bytes, when not even the empty queue would take them.
+
+    Raises:
+        Refusal: too_large, it would not.
+    """
     options = queue.options
     for amount, unit, bound in ((count, "messages", "max_messages"), (size, "bytes", "max_bytes")):
         limit = getattr(options, bound)
@@ -154,7 +159,7 @@ def check_all_fit(
     more, more_bytes = count - freed_messages, size - freed_bytes
     over_messages = queue.messages_held + more > options.max_messages
     if over_messages or queue.bytes_held + more_bytes > options.max_bytes:
-        _check_amount(queue, count, size)
+        check_amount(queue, count, size)
         raise busy(queue, more, more_bytes, now_ms, by_messages=over_messages)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from wherry.model import commands, replies
 from wherry_broker.core import decide, records, view
 from wherry_broker.core.refusal import Refusal
+from wherry_broker.core.stores import Store
 
 if TYPE_CHECKING:
     from wherry_broker.core.answers import Answers
@@ -52,6 +53,20 @@ class Catalogue:
         if name not in self._state.names and self._auto_declare:
             self._ledger.apply(self._declared(name, {}))
         return decide.named(self._state, name)
+
+    def opened_store(self, name: str) -> Store:
+        """The store of a name; declares it when that is allowed.
+
+        Raises:
+            Refusal: not_found, there is none and it may not be declared; invalid, it is a queue; unavailable, there are
+                too many.
+        """
+        if name not in self._state.names and self._auto_declare:
+            self._ledger.apply(self._declared(name, {"kind": "store"}))
+        store = decide.named(self._state, name)
+        if not isinstance(store, Store):
+            raise Refusal("invalid", f"{name!r} is a queue, not a store", queue=name)
+        return store
 
     def declare(self, session: Session, command: commands.Declare, now_ms: int) -> None:
         """Makes a queue, or sees that it is as asked."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wherry_broker.core.batch import Span
     from wherry_broker.core.queue import Queue
+    from wherry_broker.core.stores import Watch
 
 
 class Session:
@@ -20,9 +21,10 @@ class Session:
         parked: consumers that wait for room, in turn.
         retired: consumers that take no more but may hold leases still.
         answered_bytes: about how much it was answered since it was last known to take something.
+        watches: what it waits for in stores.
     """
 
-    __slots__ = ("answered_bytes", "consumers", "number", "parked", "producer", "retired", "room_bytes")
+    __slots__ = ("answered_bytes", "consumers", "number", "parked", "producer", "retired", "room_bytes", "watches")
 
     def __init__(self, number: int, room_bytes: int, producer: str = "") -> None:
         self.number = number
@@ -32,6 +34,7 @@ class Session:
         self.consumers: dict[int, Consumer] = {}
         self.parked: dict[Consumer, None] = {}
         self.retired: list[Consumer] = []
+        self.watches: dict[Watch, None] = {}
 
     def retire(self, consumer: Consumer) -> None:
         """Makes a consumer take no more. Its leases go on."""

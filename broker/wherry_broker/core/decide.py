@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from wherry_broker.core.records import Fact
     from wherry_broker.core.state import State
 
-FIXED_OPTIONS = frozenset({"durability"})
-"""What a queue is made with: whether a log holds its messages cannot change while it has some."""
+FIXED_OPTIONS = frozenset({"durability", "kind"})
+"""What a queue is made with: whether a log holds its messages, and what they are, cannot change while it has some."""
 ATTEMPTS = "attempts"
 
 
@@ -36,6 +36,16 @@ def named(state: State, name: str) -> Queue:
     if queue is None:
         raise Refusal("not_found", f"there is no queue {name!r}", queue=name)
     return queue
+
+
+def check_is_queue(queue: Queue) -> None:
+    """Refuses what only a queue can do, and a store cannot.
+
+    Raises:
+        Refusal: invalid, it is a store.
+    """
+    if queue.is_store:
+        raise Refusal("invalid", f"{queue.name!r} is a store: it keeps values, and delivers none", queue=queue.name)
 
 
 # Queues.
@@ -78,6 +88,7 @@ def alter(queue: Queue, given: dict[str, object], now_ms: int) -> list[Fact]:
     """
     try:
         differing = queue.options.differing(given)
+        changed = queue.options.changed(given)
     except InvalidOption as error:
         raise Refusal("invalid", str(error), queue=queue.name) from error
     for name in FIXED_OPTIONS & set(differing):
@@ -86,7 +97,7 @@ def alter(queue: Queue, given: dict[str, object], now_ms: int) -> list[Fact]:
     if not differing:
         return []
     changes = {name: asked for name, (_, asked) in differing.items()}
-    excess = queue.counts[DEAD] - queue.options.changed(changes).dead_max_messages
+    excess = queue.counts[DEAD] - changed.dead_max_messages
     return [records.Changed(queue.number, changes), *bounds.dead_overflow(queue, excess, now_ms)]
 
 
@@ -124,8 +135,10 @@ def envelope_of(queue: Queue, command: commands.Publish | commands.PublishTopic,
     """The envelope of a publish, and when its messages become ready (0 for at once).
 
     Raises:
-        Refusal: invalid, the priority is not one of the queue's, or the time to live ends before the delay.
+        Refusal: invalid, it is a store, the priority is not one of the queue's, or the time to live ends before the
+            delay.
     """
+    check_is_queue(queue)
     options = queue.options
     if command.priority >= options.priorities:
         raise Refusal(

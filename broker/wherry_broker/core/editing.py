@@ -67,6 +67,7 @@ class Editing:
         state = self._ledger.state
         queue = decide.named(state, command.queue)
         target = decide.named(state, command.to) if command.to else queue
+        decide.check_is_queue(target)
         parts = [part for part in _parts(queue, command.ranges) if part.span.state == DEAD]
         if target is not queue:
             if not self._lookups.has_bytes(session, command, [part.span.batch for part in parts]):

@@ -8,6 +8,7 @@ from wherry_broker.core import records
 from wherry_broker.core.batch import Failure
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.queue import Queue
+from wherry_broker.core.stores import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +23,9 @@ def evolve(state: State, record: records.Record) -> None:
 
 def _declared(state: State, record: records.Declared) -> None:
     options = QueueOptions().changed(record.options)
+    kind = Store if options.kind == "store" else Queue
     state.add(
-        Queue(record.queue, record.name, options, record.first, state.timers, state.homes, restoring=state.restoring)
+        kind(record.queue, record.name, options, record.first, state.timers, state.homes, restoring=state.restoring)
     )
 
 
@@ -96,6 +98,10 @@ def _sequenced(state: State, record: records.Sequenced) -> None:
     state.producers.take(record)
 
 
+def _limited(state: State, record: records.Limited) -> None:
+    state.queues[record.queue].limit_life(record.offset, record.expires_at_ms)
+
+
 def _opened(state: State, record: records.Preamble) -> None:
     state.epoch = max(state.epoch, record.epoch)
     state.next_number = max(state.next_number, record.next_number)
@@ -123,5 +129,6 @@ _CHANGES: dict[type, Callable[[State, Any], None]] = {
     records.Died: _died,
     records.Rehomed: _rehomed,
     records.Sequenced: _sequenced,
+    records.Limited: _limited,
     records.Preamble: _opened,
 }

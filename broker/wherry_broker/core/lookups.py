@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ANSWER_BYTES_MAX = 4_194_304
 """How much one session is answered by requests that only look, before it has taken some of it."""
+Waiting = commands.Peek | commands.Redrive | commands.Fetch | commands.Increment | commands.Watch
+"""What may have to wait for bytes that only the log has."""
 LOOK_BYTES = 1_024
 """What a small answer counts, or one row of a long one: about what it takes until it is sent."""
 
@@ -34,17 +36,17 @@ class Lookups:
         self._ledger = ledger
         self._answers = answers
         self._state = ledger.state
-        self._waiting: list[tuple[int, commands.Peek | commands.Redrive]] = []
+        self._waiting: list[tuple[int, Waiting]] = []
 
     def info(self, session: Session, command: commands.Info, now_ms: int) -> None:
         """A queue's counts, rates and options."""
-        self._count(session, LOOK_BYTES)
+        self.count(session, LOOK_BYTES)
         queue = decide.named(self._state, command.queue)
         self._answers.say(session, replies.QueueInfo(command.request, view.queue_info(queue, now_ms)), queue.mark)
 
     def list_queues(self, session: Session, command: commands.ListQueues, _now_ms: int) -> None:
         """A page of queues."""
-        self._count(session, LOOK_BYTES)
+        self.count(session, LOOK_BYTES)
         queues, more = self._state.page(command.prefix, command.after, view.PAGE_QUEUES_MAX)
         session.answered_bytes += LOOK_BYTES * len(queues)
         rows = tuple(view.queue_row(queue) for queue in queues)
@@ -56,14 +58,14 @@ class Lookups:
         selection = view.select(queue, command.state, command.first, command.limit)
         if not self.has_bytes(session, command, selection.absent()):
             return
-        self._count(session, LOOK_BYTES)
+        self.count(session, LOOK_BYTES)
         lengths, block = selection.block()
         session.answered_bytes += len(block)
         details = tuple(view.detail_row(span) for span, _, _ in selection.parts)
         reply = replies.Peeked(command.request, selection.rows(), lengths, details, selection.next_offset, block)
         self._answers.say(session, reply, queue.mark)
 
-    def has_bytes(self, session: Session, command: commands.Peek | commands.Redrive, batches: Sequence[Batch]) -> bool:
+    def has_bytes(self, session: Session, command: Waiting, batches: Sequence[Batch]) -> bool:
         """Whether the bytes of batches are in memory; else they are asked for, and the command waits for them."""
         absent = [batch for batch in batches if batch.block.data is None]
         for batch in absent:
@@ -72,12 +74,12 @@ class Lookups:
             self._waiting.append((session.number, command))
         return not absent
 
-    def take_waiting(self) -> list[tuple[int, commands.Peek | commands.Redrive]]:
+    def take_waiting(self) -> list[tuple[int, Waiting]]:
         """The commands that wait for bytes, each with its session's number; they are to be submitted again."""
         waiting, self._waiting = self._waiting, []
         return waiting
 
-    def _count(self, session: Session, size: int) -> None:
+    def count(self, session: Session, size: int) -> None:
         """Counts an answer to a request that only looks: a few bytes ask for it, and it may be a million long.
 
         Raises:

@@ -9,6 +9,7 @@ from wherry.model.names import pattern_problem
 
 LEVELS = ("memory", "written", "synced", "replicated")
 OVERFLOWS = ("busy", "drop_oldest")
+KINDS = ("queue", "store")
 DAY_MS = 86_400_000
 YEAR_MS = 365 * DAY_MS
 MESSAGES_MAX = 1_000_000_000
@@ -45,6 +46,7 @@ class QueueOptions:
         key_weights: how large a share of the deliveries a key has, beside one that is not named and has 1.
         paused: whether deliveries are stopped.
         bind: the patterns of the subjects that it takes, sorted; see `bindings`.
+        kind: `queue`, or `store`: one that keeps the newest value of each key, and delivers none.
     """
 
     max_messages: int = 1_000_000
@@ -68,6 +70,7 @@ class QueueOptions:
     key_weights: dict[str, int] = field(default_factory=dict)
     paused: bool = False
     bind: tuple[str, ...] = ()
+    kind: str = "queue"
 
     def changed(self, given: dict[str, Any]) -> QueueOptions:
         """These options with others in the place of some.
@@ -76,9 +79,12 @@ class QueueOptions:
             given: option names to values, as they came from outside.
 
         Raises:
-            InvalidOption: a name is unknown, or a value has the wrong type or is out of range.
+            InvalidOption: a name is unknown, or a value has the wrong type or is out of range; or a store is bound.
         """
-        return QueueOptions(**{**asdict(self), **{name: checked(name, value) for name, value in given.items()}})
+        result = QueueOptions(**{**asdict(self), **{name: checked(name, value) for name, value in given.items()}})
+        if result.kind == "store" and result.bind:
+            raise InvalidOption("bind is for queues: a store takes no messages")
+        return result
 
     def differing(self, given: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Which of the given options differ from these: name to (this value, given value)."""
@@ -116,7 +122,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "bind": (0, 100),
 }
 WEIGHTS_MAX = 64
-CHOICES: dict[str, tuple[str, ...]] = {"overflow": OVERFLOWS, "durability": LEVELS}
+CHOICES: dict[str, tuple[str, ...]] = {"overflow": OVERFLOWS, "durability": LEVELS, "kind": KINDS}
 _TYPES: dict[str, type[Any]] = {name: type(value) for name, value in asdict(QueueOptions()).items()}
 
 

@@ -60,7 +60,10 @@ class Queue:
         consumers: those that are attached.
         dedupe: the keys under which batches were stored lately.
         residence: where the bytes of its batches are.
+        is_store: whether it keeps values by key, and delivers nothing.
     """
+
+    is_store = False
 
     def __init__(
         self,
@@ -357,6 +360,17 @@ class Queue:
         """Moves the deadline of the leases of [low, high)."""
         for span in self._isolated(low, high):
             self._timers.arm(span, deadline_ms)
+
+    def limit_life(self, offset: int, expires_at_ms: int) -> None:
+        """Has the batch that holds `offset` expire at another moment; never, when that is 0."""
+        batch = self._index.find(offset)
+        if batch is None:
+            return  # the log has forgotten it
+        batch.envelope = batch.envelope._replace(expires_at_ms=expires_at_ms)
+        if expires_at_ms:
+            self._timers.arm(batch, expires_at_ms)
+        else:
+            self._timers.disarm(batch)
 
     def _turn(self, priority: int) -> Turns:
         for turns in self._turns:

@@ -18,6 +18,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 SETTLED, EXPIRED, DROPPED, PURGED = "settled", "expired", "dropped", "purged"
 CANCELLED, MOVED = "cancelled", "moved"
+REPLACED, UNSET = "replaced", "unset"
 FAILED, LOST, RELEASED, REDRIVEN = "failed", "lost", "released", "redriven"
 REJECTED = "rejected"
 
@@ -97,7 +98,10 @@ class Routed(NamedTuple):
 
 
 class Removed(NamedTuple):
-    """Messages left for good; `cause` is one of settled, expired, dropped, purged, cancelled and moved."""
+    """Messages left for good.
+
+    `cause` is one of settled, expired, dropped, purged, cancelled and moved; in a store replaced and unset too.
+    """
 
     queue: int
     cause: str
@@ -177,6 +181,14 @@ class Known(NamedTuple):
     rows: tuple[Row, ...]
 
 
+class Limited(NamedTuple):
+    """The batch that holds `offset` has another time to live: until `expires_at_ms`, or for ever when that is 0."""
+
+    queue: int
+    offset: int
+    expires_at_ms: int
+
+
 class Standing(NamedTuple):
     """The standing facts of one queue. `keys` are its dedupe keys: (key, first offset, forgotten at)."""
 
@@ -197,7 +209,7 @@ class Preamble(NamedTuple):
     producers: tuple[Known, ...] = ()
 
 
-Fact = Declared | Changed | Deleted | Published | Removed | Returned | Died | Rehomed
+Fact = Declared | Changed | Deleted | Published | Removed | Returned | Died | Rehomed | Limited
 """What happened to one queue."""
 Change = Fact | Routed | Sequenced
 """What commits are made of."""

@@ -32,6 +32,9 @@ from wherry_broker.core.publishing import Publishing
 from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.routing import Routing
 from wherry_broker.core.settling import Settling
+from wherry_broker.core.stores import Store, Watch
+from wherry_broker.core.storing import Storing
+from wherry_broker.core.watching import Watching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -80,6 +83,8 @@ class Shard:
         self._committing = Committing(self.ledger, answers, self._catalogue, self._settling, draw)
         self._lookups = Lookups(self.ledger, answers)
         self._editing = Editing(self.ledger, answers, self._lookups)
+        self._storing = Storing(self.ledger, answers, self._lookups, self._catalogue)
+        self._watching = Watching(self.ledger, answers, self._lookups, self._catalogue)
         self._commands: dict[type, Callable[[Session, Any, int], None]] = {
             commands.Publish: self._publish,
             commands.PublishTopic: self._publish_topic,
@@ -90,7 +95,7 @@ class Shard:
             commands.Stop: self._attendance.stop,
             commands.Declare: self._catalogue.declare,
             commands.Alter: self._catalogue.alter,
-            commands.Delete: self._catalogue.delete,
+            commands.Delete: self._delete,
             commands.Purge: self._editing.purge,
             commands.Cancel: self._editing.cancel,
             commands.Redrive: self._editing.redrive,
@@ -98,6 +103,12 @@ class Shard:
             commands.Info: self._lookups.info,
             commands.ListQueues: self._lookups.list_queues,
             commands.Peek: self._lookups.peek,
+            commands.Put: self._storing.put,
+            commands.Fetch: self._storing.fetch,
+            commands.Unset: self._storing.unset,
+            commands.Increment: self._storing.increment,
+            commands.Expire: self._storing.expire,
+            commands.Watch: self._watching.watch,
         }
 
     # The log's side; see Ledger.
@@ -139,6 +150,7 @@ class Shard:
         """A client has gone: its leases are lost."""
         self.tick(now_ms)
         session = self._sessions.pop(number)
+        self._watching.forget_session(session)
         for consumer in list(session.consumers.values()):
             session.retire(consumer)
         self._settling.lose([span for consumer in session.retired for span in consumer.spans], now_ms)
@@ -205,6 +217,8 @@ class Shard:
             elif isinstance(item, Throttle):
                 item.queue.refilled(item)
                 self.ledger.dirty[item.queue] = None
+            elif isinstance(item, Watch):
+                self._watching.expire(item)
         self._settling.lose(lost, now_ms)
 
     def drain(self, text: str) -> None:
@@ -226,8 +240,9 @@ class Shard:
         return bool(self.ledger.dirty)
 
     def dispatch(self, now_ms: int) -> None:
-        """Leases what is ready to the consumers that can take it."""
+        """Leases what is ready to the consumers that can take it, and tells values to those who wait for them."""
         self.tick(now_ms)
+        self._watching.run()
         self._dispatcher.run(now_ms)
 
     def fetched(self, batches: Sequence[Batch], datas: Sequence[bytes | None], now_ms: int) -> None:
@@ -246,6 +261,12 @@ class Shard:
     def next_deadline_ms(self) -> int | None:
         """When `tick` has something to do next; None for never."""
         return self.state.timers.next_ms()
+
+    def _delete(self, session: Session, command: commands.Delete, now_ms: int) -> None:
+        queue = self.state.names.get(command.queue)
+        self._catalogue.delete(session, command, now_ms)
+        if isinstance(queue, Store):
+            self._watching.abandon(queue)
 
     # What is refused while draining.
 

@@ -47,6 +47,7 @@ KINDS: dict[int, type[Any]] = {
     9: records.Preamble,
     10: records.Sequenced,
     11: records.Routed,
+    12: records.Limited,
 }
 _NUMBERS = {cls: number for number, cls in KINDS.items()}
 
@@ -347,5 +348,6 @@ _DECODERS: dict[int, Callable[[Any], Record]] = {
     7: _died,
     9: _preamble,
     10: _sequenced,
+    12: lambda fields: records.Limited(*fields),
 }
 _WITH_BLOCK: dict[int, Callable[[Any, Block], Record]] = {4: _published, 8: _rehomed, 11: _routed}

@@ -18,6 +18,7 @@ from wherry_broker.core.records import (
     Declared,
     Deleted,
     Died,
+    Limited,
     Preamble,
     Published,
     Rehomed,
@@ -111,7 +112,7 @@ class Rebuild:
                 self._moved(record)
             case Sequenced():
                 self._sequenced(record)
-            case Changed() | Deleted() if record.queue in self.state.queues:
+            case Changed() | Deleted() | Limited() if record.queue in self.state.queues:
                 evolve(self.state, record)
 
     def miss(self) -> None:

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from wherry.model.fields import (
+    I64,
     U8,
     U16,
     U32,
@@ -23,6 +24,7 @@ from wherry.model.fields import (
     MomentMs,
     Name,
     OptionalDurationMs,
+    OptionalU64,
     Options,
     Priority,
     QueueName,
@@ -243,6 +245,62 @@ class ReadBackup(NamedTuple):
     size: U32 = 0
 
 
+class Put(NamedTuple):
+    """Keeps a value under a key of a store, in the place of the one that it has."""
+
+    request: U32
+    queue: QueueName
+    key: Name
+    ttl_ms: DurationMs = 0
+    if_version: OptionalU64 = None
+    block: bytes = b""
+
+
+class Fetch(NamedTuple):
+    """Asks for the values of keys of a store."""
+
+    request: U32
+    queue: QueueName
+    keys: Strings
+
+
+class Unset(NamedTuple):
+    """Removes the values of keys of a store."""
+
+    request: U32
+    queue: QueueName
+    keys: Strings
+
+
+class Increment(NamedTuple):
+    """Adds to a value of a store that is a whole number in decimal digits."""
+
+    request: U32
+    queue: QueueName
+    key: Name
+    by: I64 = 1
+    ttl_ms: DurationMs = 0
+
+
+class Expire(NamedTuple):
+    """Gives a value of a store another time to live, counted from now on."""
+
+    request: U32
+    queue: QueueName
+    key: Name
+    ttl_ms: DurationMs = 0
+
+
+class Watch(NamedTuple):
+    """Asks for the value of a key of a store once it is newer than `after`; answered when it is, or without one."""
+
+    request: U32
+    queue: QueueName
+    key: Name
+    after: U64 = 0
+    wait_ms: DurationMs = 0
+
+
 Request = (
     Publish
     | PublishTopic
@@ -260,6 +318,12 @@ Request = (
     | Delete
     | Pause
     | Peek
+    | Put
+    | Fetch
+    | Unset
+    | Increment
+    | Expire
+    | Watch
     | Backup
     | ReadBackup
 )

@@ -28,6 +28,8 @@ NAME_BYTES_MAX = 255
 PRIORITY_MAX = 9
 DURATION_MAX_MS = 3_153_600_000_000
 """A hundred years."""
+VALUE_BYTES_MAX = 1_048_576
+"""The longest value of a store."""
 SHOWN_MAX = 40
 
 
@@ -156,6 +158,8 @@ U8 = Annotated[int, integer("u8", 0, 0xFF)]
 U16 = Annotated[int, integer("u16", 0, 0xFFFF)]
 U32 = Annotated[int, integer("u32", 0, 0xFFFF_FFFF)]
 U64 = Annotated[int, integer("u64", 0, 0xFFFF_FFFF_FFFF_FFFF)]
+OptionalU64 = Annotated[int | None, optional(integer("u64", 0, 0xFFFF_FFFF_FFFF_FFFF))]
+I64 = Annotated[int, integer("i64", -(1 << 63), (1 << 63) - 1)]
 Flag = Annotated[bool, Spec("bool", (bool,), _unlimited)]
 Count = Annotated[int, integer("count", 1, BATCH_MESSAGES_MAX)]
 DurationMs = Annotated[int, integer("duration", 0, DURATION_MAX_MS)]
@@ -199,6 +203,9 @@ SettledRow = tuple[int, tuple[Range, ...]]
 SettledRows = Annotated[tuple[SettledRow, ...], rows("settles", _u32, rows("ranges", _u64, _count))]
 QueueRow = tuple[str, int, int, int, int, int, int]
 """(name, ready, delayed, leased, dead, bytes, consumers)"""
+ValueRow = tuple[int, int, int]
+"""(position of its key in the request, version, expires_at_ms)"""
+ValueRows = Annotated[tuple[ValueRow, ...], rows("values", _u32, _u64, _moment)]
 QueueRows = Annotated[tuple[QueueRow, ...], rows("queues", _name, _u64, _u64, _u64, _u64, _u64, _u64)]
 CommitSettle = tuple[str, int, int, tuple[Delivered, ...], int | None, str]
 """(queue, verb, epoch, deliveries, duration_ms, text): the fields of a SETTLE"""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from wherry.model.fields import (
+    I64,
     U16,
     U32,
     U64,
@@ -19,12 +20,14 @@ from wherry.model.fields import (
     DurationMs,
     Flag,
     Lengths,
+    MomentMs,
     Name,
     Options,
     QueueRows,
     SettledRows,
     Spans,
     Text,
+    ValueRows,
 )
 
 
@@ -125,6 +128,25 @@ class Routed(NamedTuple):
     duplicate: Flag = False
 
 
+class Values(NamedTuple):
+    """Answers FETCH and WATCH: what there is of the first `answered` keys; the rest is to be asked for again."""
+
+    request: U32
+    values: ValueRows
+    lengths: Binary = b""
+    answered: U32 = 0
+    block: bytes = b""
+
+
+class Counted(NamedTuple):
+    """Answers INCREMENT: the number, and its version."""
+
+    request: U32
+    number: I64
+    version: U64
+    expires_at_ms: MomentMs = 0
+
+
 class Deliver(NamedTuple):
     """Leases messages to a consumer."""
 
@@ -165,7 +187,7 @@ class Error(NamedTuple):
     durability: Name = ""
 
 
-Reply = Done | QueueInfo | Queues | Peeked | Committed | Routed | Snapshot | Piece | Error
+Reply = Done | QueueInfo | Queues | Peeked | Committed | Routed | Snapshot | Piece | Values | Counted | Error
 """Answers to one request; Confirm and Settled answer many at once."""
 Push = Deliver | Stopped | Cancelled
 Spoken = Welcome | Pong | Confirm | Settled | Reply | Push

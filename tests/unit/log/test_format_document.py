@@ -169,7 +169,15 @@ def test_the_causes_are_the_code_s():
     for name, causes in (
         (
             "Removed",
-            (records.SETTLED, records.EXPIRED, records.DROPPED, records.PURGED, records.CANCELLED, records.MOVED),
+            (
+                records.SETTLED,
+                records.EXPIRED,
+                records.DROPPED,
+                records.PURGED,
+                records.CANCELLED,
+                records.MOVED,
+                records.UNSET,
+            ),
         ),
         ("Returned", (records.FAILED, records.LOST, records.RELEASED, records.REDRIVEN)),
         ("Died", (records.FAILED, records.LOST, records.REJECTED)),

@@ -42,6 +42,12 @@ TO_THE_CORE = [
     commands.Cancel(9, "q", ((1, 1),)),
     commands.Redrive(9, "q", ((1, 1),)),
     commands.Peek(10, "q"),
+    commands.Put(11, "s", "k", block=b"v"),
+    commands.Fetch(12, "s", ("k",)),
+    commands.Unset(13, "s", ("k",)),
+    commands.Increment(14, "s", "k"),
+    commands.Expire(15, "s", "k"),
+    commands.Watch(16, "s", "k"),
 ]
 ONLY_BROKERS_SAY = [
     replies.Welcome(1, 1, 0, 1),
@@ -55,6 +61,8 @@ ONLY_BROKERS_SAY = [
     replies.Piece(1, 0),
     replies.Committed(1, ((5, False, "memory"),)),
     replies.Routed(1, 2, "synced"),
+    replies.Values(1, ()),
+    replies.Counted(1, -1, 1),
     replies.Deliver(1, 1000, (), pack_sizes([0])),
     replies.Stopped(1),
     replies.Cancelled(1, ((1, 1, 1),)),
