@@ -38,13 +38,14 @@ def events(served: Served) -> list[str]:
 
 
 class Stuck:
-    """A consumer that holds two messages: one that its reader takes only a part of, and one behind."""
+    """A consumer that holds three messages: one that its reader takes only a part of, and two behind."""
 
     def __init__(self, served: Served) -> None:
         served.out("publish", "jobs", stdin=b"x" * 200_000)
+        served.out("publish", "jobs", "behind")
         self.process = served.start("consume", "jobs")
         assert self.process.stdout.read(1) == b"x"
-        served.out("publish", "jobs", "behind")
+        served.out("publish", "jobs", "later")
 
     def __enter__(self) -> Self:
         return self
@@ -183,14 +184,17 @@ def test_a_signal_ends_it_once_clients_have_settled(tmp_path, number):
         assert stuck.end() == (REFUSED, "wherry: the broker is shutting down\n")
     assert "drain_timed_out" not in events(served)
     with Served(tmp_path, "--data", data) as again:
-        assert json.loads(again.out("consume", "jobs", "--wait", "0", "--json"))["body"] == "behind"
+        found = again.out("consume", "jobs", "--wait", "0", "--json").splitlines()
+        assert [(each["body"], each["attempt"]) for each in map(json.loads, found)] == [("behind", 1), ("later", 1)]
 
 
 def test_it_waits_no_longer_than_it_was_told(tmp_path):
-    with Served(tmp_path, "--drain-s", "100ms") as served, Stuck(served) as stuck:
+    with Served(tmp_path, "--drain-s", "2s") as served, Stuck(served) as stuck:
         assert served.stop() == 0
         assert stuck.end()[0] == UNREACHABLE
     assert events(served)[-3:] == ["broker_draining", "drain_timed_out", "broker_stopped"]
+    told = json.loads(served.log.read_text("utf-8").splitlines()[-2])
+    assert told["leased"] == 1  # what is not begun to be written was handed back at once
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -1,9 +1,10 @@
 """`wherry consume`: take messages out of a queue, onto standard output.
 
 A message is acknowledged once all of it is written, and taken out of the pipe if that is what it was written to; one
-that is not goes back to the queue as it was. Leases are as long as they can be: what the command holds is its own for
-as long as it lives, however slowly it is read, and nobody's as soon as its connection ends. Writing never blocks the
-event loop, so that heartbeats are answered, and signals heard, while nobody reads.
+that is not goes back to the queue as it was, and does so at once when the broker shuts down. Leases are as long as they
+can be: what the command holds is its own for as long as it lives, however slowly it is read, and nobody's as soon as
+its connection ends. Writing never blocks the event loop, so that heartbeats are answered, and signals heard, while
+nobody reads.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import wherry
 from wherry_broker.cli import output, remote
 from wherry_broker.cli.params import DURATION, QUEUE
 from wherry_broker.cli.progress import Progress
@@ -23,8 +25,6 @@ from wherry_broker.cli.streams import Output
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-
-    import wherry
 
 CREDIT, CREDIT_MAX = 4_000, 100_000
 BATCH_MESSAGES = 1_000
@@ -114,6 +114,8 @@ class Taking:
         self._kept: list[wherry.Message] = []
         self._acks: deque[wherry.Settlement] = deque()
         self._problem: OSError | None = None
+        self._writing: list[wherry.Message] = []
+        self._gone: wherry.WherryError | None = None
         self._progress = Progress("consumed")
 
     async def run(self, count: int | None, wait: float | None) -> int:
@@ -124,14 +126,28 @@ class Taking:
         out.watch()
         credit = count if self._keep and count else min(self._credit, count or self._credit)
         try:
-            async with self._queue.consume(credit, lease=LEASE_S) as consumer:
+            async with self._queue.consume(credit, lease=LEASE_S) as consumer, asyncio.TaskGroup() as group:
+                watching = group.create_task(self._watch(consumer, out))
                 missing = await self._take(consumer.batches(min(BATCH_MESSAGES, credit)), out, count, wait)
+                watching.cancel()
         finally:
             out.close()
             await self._finish()
         if missing:
             fail(f"{missing} of {count} messages did not come in time", Exit.TIMED_OUT)
         return Exit.DONE
+
+    async def _watch(self, consumer: wherry.Consumer, out: Output) -> None:
+        """Once no more will come, hands back what is not begun to be written: its reader may take nothing for long."""
+        try:
+            await consumer.wait_ended()
+        except wherry.WherryError as error:
+            self._gone = error
+            if self._writing:
+                begun = out.cut()
+                if self._broker.status == "connected":
+                    release(self._writing[begun:])
+                del self._writing[begun:]
 
     async def _take(
         self, batches: AsyncIterator[list[wherry.Message]], out: Output, count: int | None, wait: float | None
@@ -145,6 +161,8 @@ class Taking:
             await self._write(batch, out)
             if left is not None:
                 left -= len(batch)
+            if self._gone is not None and left != 0:
+                raise self._gone
             if left == 0 or self._stop.done():
                 return 0
         return 0 if self._stop.done() or self._keep else left or 0
@@ -175,7 +193,9 @@ class Taking:
 
     async def _write(self, batch: list[wherry.Message], out: Output) -> None:
         """Writes messages, and settles those that were written."""
+        self._writing = batch
         written = await out.write([self._text(message) + self._end for message in batch])
+        self._writing = []
         release(batch[written:])
         await self._settle(batch[:written])
 

@@ -109,6 +109,8 @@ class Output:
         self._step_bytes = select.PIPE_BUF if self._waits else WRITE_BYTES
         self._one_by_one = ONE_BY_ONE
         self._pipe_bytes = _shrink(descriptor)
+        self._ends: list[int] = []
+        self._done = self._begun = self._end = 0
 
     async def write(self, pieces: Sequence[bytes]) -> int:
         """Writes all pieces, or as many as were taken until the command was stopped or nobody read any more.
@@ -116,18 +118,33 @@ class Output:
         Returns:
             How many pieces were written whole; where that can be told, how many the reader has taken.
         """
-        ends = list(accumulate(map(len, pieces)))
-        view, done = memoryview(b"".join(pieces)), 0
-        while done < len(view) and await self._ready():
+        ends = self._ends = list(accumulate(map(len, pieces)))
+        view = memoryview(b"".join(pieces))
+        self._done, self._begun, self._end = 0, 0, len(view)
+        while self._done < self._end and await self._ready():
+            step = view[self._done : min(self._step(self._done, ends), self._end)]
             try:
-                written = os.write(self._descriptor, view[done : self._step(done, ends)])
+                written = os.write(self._descriptor, step)
             except OSError as error:
                 self._ended(None if isinstance(error, BrokenPipeError) else error)
                 break
+            self._begun = self._done + written
             if self._pipe_bytes and not await self._ready():
                 break
-            done += written
-        return bisect.bisect_right(ends, done)
+            self._done += written
+        return bisect.bisect_right(ends, self._done)
+
+    def cut(self) -> int:
+        """Has `write` write no piece that is not begun yet, and return at once when there is none.
+
+        Returns:
+            How many pieces are begun.
+        """
+        begun = bisect.bisect_left(self._ends, self._begun) + 1 if self._begun else 0
+        self._end = self._ends[begun - 1] if begun else 0
+        if self._done >= self._end:
+            self._ended(None)
+        return begun
 
     def watch(self) -> None:
         """Notices when the reader of a pipe goes away, even while there is nothing to write."""

@@ -274,6 +274,18 @@ class Consumer:
             await intake.arrival(timeout)
         return True
 
+    async def wait_ended(self) -> None:
+        """Returns when the consumer was stopped.
+
+        Raises:
+            WherryError: the broker has stopped the consumer, or the connection is gone.
+        """
+        intake = self._intake
+        while not intake.is_stopped:
+            if intake.ended is not None:
+                raise intake.ended
+            await intake.arrival(None)
+
     async def stop(self, grace: Duration | None = None) -> None:
         """Takes no more messages; the iterator ends, and what nobody has taken is handed back unspent.
 

@@ -91,6 +91,29 @@ async def test_a_piece_longer_than_the_pipe_is_counted_once_all_of_it_was_taken(
     assert (seen, await writing) == (b"x" * 10_000, 1)
 
 
+async def test_cut_short_it_writes_what_is_begun_to_its_end(pipe):
+    writing = asyncio.ensure_future(pipe.output.write([b"a\n", b"x" * 10_000, b"y", b"z"]))
+    await pipe.turn()
+    assert pipe.take() == b"a\n"
+    await pipe.turn()
+    assert pipe.output.cut() == 2
+    seen = b""
+    while len(seen) < 10_000:
+        seen += pipe.take()
+        await pipe.turn()
+    assert (await writing, seen, pipe.ends) == (2, b"x" * 10_000, [])
+
+
+async def test_cut_short_with_nothing_begun_it_ends(pipe):
+    os.write(pipe.writer, b"full" * 1024)
+    writing = asyncio.ensure_future(pipe.output.write([b"a\n", b"b\n"]))
+    await pipe.turn()
+    assert (pipe.output.cut(), pipe.ends) == (0, [None])
+    pipe.take()
+    assert await writing == 0
+    assert select.select([pipe.reader], [], [], 0)[0] == []
+
+
 async def test_stopping_ends_the_waiting(pipe):
     writing = asyncio.ensure_future(pipe.output.write([b"a\n", b"b\n"]))
     await pipe.turn()
