@@ -114,6 +114,7 @@ class Settle(NamedTuple):
     deliveries: Deliveries
     duration_ms: OptionalDurationMs = None
     text: Text = ""
+    again: Flag = False
 
 
 class Commit(NamedTuple):
@@ -133,6 +134,8 @@ class Consume(NamedTuple):
     queue: QueueName
     credit: U64 = 0
     lease_ms: DurationMs = 0
+    epoch: U64 = 0
+    held: Deliveries = ()
 
 
 class Credit(NamedTuple):
