@@ -15,12 +15,13 @@
     asyncio.run(main())
 """
 
-from wherry.aio import Broker, Consumer, Dead, Message, Queue, Settlement, Transaction, connect
+from wherry.aio import Broker, Consumer, Dead, Message, Queue, Settlement, Store, Transaction, connect
 from wherry.conversation.transaction import Posted
 from wherry.delivery import PeekedMessage
 from wherry.errors import (
     AlreadySettled,
     Busy,
+    Conflict,
     Disconnected,
     Draining,
     ExistsDifferently,
@@ -39,16 +40,18 @@ from wherry.errors import (
     Unroutable,
     WherryError,
 )
-from wherry.model.options import QueueCounts, QueueInfo, Receipt, Retry
+from wherry.model.options import Entry, QueueCounts, QueueInfo, Receipt, Retry
 
 __all__ = [
     "AlreadySettled",
     "Broker",
     "Busy",
+    "Conflict",
     "Consumer",
     "Dead",
     "Disconnected",
     "Draining",
+    "Entry",
     "ExistsDifferently",
     "Forbidden",
     "Internal",
@@ -68,6 +71,7 @@ __all__ = [
     "Retry",
     "Settlement",
     "StaleDelivery",
+    "Store",
     "TooLarge",
     "Transaction",
     "Unauthenticated",

@@ -37,19 +37,23 @@ def json_line(value: Any) -> str:
 
 def message_fields(message: BaseMessage) -> dict[str, Any]:
     """A message for JSON; a body that is no UTF-8 is `body_base64` instead of `body`."""
-    try:
-        body = {"body": message.body.decode()}
-    except UnicodeDecodeError:
-        body = {"body_base64": base64.b64encode(message.body).decode()}
     return {
         "id": message.id,
-        **body,
+        **body_fields(message.body, "body"),
         "headers": message.headers,
         "attempt": message.attempt,
         "priority": message.priority,
         "key": message.key,
         "published_at": message.published_at.isoformat(),
     }
+
+
+def body_fields(body: bytes, name: str) -> dict[str, str]:
+    """Bytes for JSON, under a name; with `_base64` after it when they are no UTF-8."""
+    try:
+        return {name: body.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(body).decode()}
 
 
 def moment(value: datetime | None) -> str:

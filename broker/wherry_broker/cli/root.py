@@ -89,6 +89,7 @@ class Root(LazyGroup):
         "queue": "List, declare, alter, look at, purge, pause or delete queues.",
         "get": "Show one message.",
         "cancel": "Take messages out for good, whatever their state.",
+        "store": "Put, get, delete, count up or watch values by key.",
         "dead": "List, show, redrive or purge dead messages.",
         "backup": "Copy the log of a broker that runs.",
         "log": "Check, print or repair the log of a broker that does not run.",

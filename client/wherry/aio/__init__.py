@@ -5,6 +5,7 @@ from wherry.aio.consumer import Consumer
 from wherry.aio.dead import Dead
 from wherry.aio.message import Message, Settlement
 from wherry.aio.queue import Queue
+from wherry.aio.store import Store
 from wherry.aio.transaction import Transaction
 
-__all__ = ["Broker", "Consumer", "Dead", "Message", "Queue", "Settlement", "Transaction", "connect"]
+__all__ = ["Broker", "Consumer", "Dead", "Message", "Queue", "Settlement", "Store", "Transaction", "connect"]

@@ -10,6 +10,7 @@ from wherry import errors
 from wherry.address import Address, parse_url
 from wherry.aio.link import Link
 from wherry.aio.queue import Queue
+from wherry.aio.store import Store
 from wherry.aio.transaction import Transaction
 from wherry.conversation import Conversation, asks
 from wherry.model.times import Duration, to_ms
@@ -68,6 +69,14 @@ class Broker:
             page, more = await self._link.ask(asks.queues(prefix, after))
             result += page
         return result
+
+    def store(self, name: str) -> Store:
+        """The store of a name, which keeps the newest value of each key; nothing is asked of the broker.
+
+        Raises:
+            Invalid: no store can have this name.
+        """
+        return Store(self._link, asks.check_queue_name(name))
 
     def transaction(self, *, timeout: float | None = None) -> Transaction:
         """Settles and publishes that happen together or not at all, at the end of the block; see `Transaction`.

@@ -177,13 +177,13 @@ class Link(asyncio.BufferedProtocol):
         self.wake()
         return await waiter
 
-    async def ask(self, ask: Ask[T]) -> T:
-        """Makes a request and reads its reply.
+    async def ask(self, ask: Ask[T], timeout: float | None = None) -> T:
+        """Makes a request and reads its reply, which comes within `timeout` seconds, or in the link's own time.
 
         Raises:
             WherryError: as for `request`, or as reading the reply says.
         """
-        return ask.read(await self.request(ask.make))
+        return ask.read(await self.request(ask.make, timeout))
 
     def watch_leases(self, at: float) -> None:
         """Has all intakes look at their leases at the time `at`, or before."""

@@ -437,6 +437,8 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[Event]]] = {
     replies.Peeked: Conversation._answered,  # noqa: SLF001
     replies.Snapshot: Conversation._answered,  # noqa: SLF001
     replies.Piece: Conversation._answered,  # noqa: SLF001
+    replies.Values: Conversation._answered,  # noqa: SLF001
+    replies.Counted: Conversation._answered,  # noqa: SLF001
     replies.Routed: Conversation._answered,  # noqa: SLF001
     replies.Committed: Conversation._answered,  # noqa: SLF001
     replies.Error: Conversation._refused,  # noqa: SLF001

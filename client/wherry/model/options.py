@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.model.names import message_id
@@ -67,6 +68,22 @@ class Receipt(NamedTuple):
     def id(self) -> str:
         """The message's id, such as `emails/42`."""
         return message_id(self.queue, self.offset)
+
+
+class Entry(NamedTuple):
+    """A value of a store.
+
+    Attributes:
+        key: its key.
+        value: the value.
+        version: a number that grows with every value of the store.
+        expires_at: when it expires, in UTC; None for never.
+    """
+
+    key: str
+    value: bytes
+    version: int
+    expires_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
