@@ -280,6 +280,8 @@ def lived_log(store: Any, seed: int, *, turns: int = 60, roll_every: int = 12, m
     journal.roll(shard.ledger.open(1, 1, NOW_MS))
     session = shard.attach(1 << 30)
     life = _Life(shard, session, chance)
+    life.say(commands.Declare, "emails", {"bind": ["users.*"]}, now_ms=NOW_MS)
+    life.say(commands.Declare, "jobs", {"bind": ["users.>"]}, now_ms=NOW_MS)
     for turn in range(turns):
         life.turn(NOW_MS + 100 * turn)
         commit = shard.take_batch(roll=turn % roll_every == roll_every - 1)
@@ -315,6 +317,10 @@ class _Life:
                 self.count += len(bodies)
                 dedupe = f"key-{self.count}" if self.chance.random() < 0.3 else ""
                 block = block_of(*bodies)
+                if self.chance.random() < 0.2:
+                    subject = self.chance.choice(["users.eu", "users.eu.created"])
+                    self.say(commands.PublishTopic, subject, block.lengths, block=block.data, now_ms=now_ms)
+                    return
                 self.say(commands.Publish, name, block.lengths, dedupe=dedupe, block=block.data, now_ms=now_ms)
             case 3 if name not in self.names.values():
                 number = len(self.names) + 1
@@ -356,9 +362,10 @@ def published_messages(store: Any) -> dict[tuple[int, int], bytes]:
     result = {}
     for item in recovery.read_segments(store, recovery.scan(store).segments):
         for record in item.records if isinstance(item, Entry) else ():
-            if isinstance(record, Published):
-                end = record.first + record.block.count
-                result |= bodies_of(store, record.queue, record.first, record.block, record.first, end)
+            for part in record.parts() if isinstance(record, Routed) else (record,):
+                if isinstance(part, Published):
+                    end = part.first + part.block.count
+                    result |= bodies_of(store, part.queue, part.first, part.block, part.first, end)
     return result
 
 

@@ -98,7 +98,8 @@ def _rewrite(store: Store, draw: Callable[[], int]) -> Repaired:
                 newest = entry.prefix.number
                 for position, record in enumerate(entry.records):
                     rebuild.take(record, entry.segment, spoiled=position in spoiled)
-    if any(damage.entries != 0 for damage in damages):
+    # Beside other damage, a tail that looks torn may have been on the disk as well.
+    if torn is not None or any(damage.entries != 0 for damage in damages):
         rebuild.skip_offsets(OFFSETS_SKIPPED)
     names = [segment_name(part.number) for part in salvage.parts]
     aside = store.keep(names)
