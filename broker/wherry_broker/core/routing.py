@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from wherry.model import replies
 from wherry_broker.core import bounds, decide
 from wherry_broker.core.options import LEVELS
-from wherry_broker.core.records import Routed, Target
+from wherry_broker.core.records import Routed, Row, Target
 from wherry_broker.core.refusal import Refusal
+from wherry_broker.core.sequences import Sequences
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,17 +45,47 @@ class Routing:
         self._ledger = ledger
         self._state = ledger.state
         self._answers = answers
+        self._sequences = Sequences(ledger.state)
 
     def publish(self, session: Session, command: commands.PublishTopic, now_ms: int) -> None:
         """Stores a batch in all queues that are bound to its subject."""
         queues = matching(self._state, command)
         block = decide.block_of(command)
-        new = [queue for queue in queues if not command.dedupe or queue.dedupe.known(command.dedupe, now_ms) is None]
+        known = [queue.dedupe.known(command.dedupe, now_ms) if command.dedupe else None for queue in queues]
+        new = [queue for queue, first in zip(queues, known, strict=True) if first is None]
+        rows = [
+            Row(command.sequence, queue.number, queue.next_offset, block.count)
+            if first is None
+            else Row(command.sequence, queue.number, first, 0)
+            for queue, first in zip(queues, known, strict=True)
+        ]
         self._ledger.apply(route(self._state, new, command, block, now_ms))
+        if command.sequence and rows:
+            self._ledger.apply((self._sequences.fact(session, command.answered, now_ms, rows),))
+        self._answer(session, command, len(queues), queues, duplicate=bool(queues) and not new)
+
+    def answer_again(self, session: Session, command: commands.PublishTopic) -> bool:
+        """Answers a publish whose sequence is known as it was answered before; False when it is new.
+
+        Raises:
+            Refusal: invalid or unavailable, nothing can be stored under this sequence.
+        """
+        rows = self._sequences.known(session, command.sequence)
+        if not rows:
+            return False
+        found = [self._state.queues.get(row.queue) for row in rows]
+        queues = [queue for queue in found if queue is not None]  # the others were deleted since
+        # Of one with a dedupe key a duplicate means that others were stored under it.
+        duplicate = not command.dedupe or not any(row.stored for row in rows)
+        self._answer(session, command, len(rows), queues, duplicate=duplicate)
+        return True
+
+    def _answer(
+        self, session: Session, command: commands.PublishTopic, count: int, queues: Sequence[Queue], *, duplicate: bool
+    ) -> None:
         durability = min((queue.options.durability for queue in queues), key=LEVELS.index, default="")
         mark = max((queue.mark for queue in queues), default=self._ledger.newest_mark)
-        duplicate = bool(queues) and not new
-        self._answers.say(session, replies.Routed(command.request, len(queues), durability, duplicate), mark)
+        self._answers.say(session, replies.Routed(command.request, count, durability, duplicate), mark)
 
 
 def matching(state: State, command: commands.PublishTopic) -> list[Queue]:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from wherry import errors
 from wherry.delivery import Delivery, PeekedMessage, bodies
 from wherry.model import commands, names, replies
 from wherry.model.fields import ROWS_MAX, Range
-from wherry.model.options import QueueCounts, QueueInfo, Snapshot, wire_options
+from wherry.model.options import QueueCounts, QueueInfo, Snapshot, TopicReceipt, wire_options
+
+if TYPE_CHECKING:
+    from wherry.conversation.pending import Envelope
 
 PEEK_MESSAGES_MAX = 1_000
 """The most messages of one page of a peek."""
@@ -44,6 +47,32 @@ def check_queue_name(name: str) -> str:
     if problem:
         raise errors.Invalid(problem)
     return name
+
+
+def check_subject(subject: str) -> str:
+    """The subject, if a topic can have it.
+
+    Raises:
+        Invalid: none can.
+    """
+    problem = names.subject_problem(subject)
+    if problem:
+        raise errors.Invalid(problem)
+    return subject
+
+
+def publish_topic(
+    subject: str, lengths: bytes, block: bytes, envelope: Envelope, *, allow_unroutable: bool
+) -> Ask[TopicReceipt]:
+    """Stores messages in every queue that is bound to a subject, or in none."""
+
+    def make(request: int) -> commands.PublishTopic:
+        return commands.PublishTopic(request, subject, lengths, *envelope, allow_unroutable, block=block)
+
+    def read(reply: replies.Routed) -> TopicReceipt:
+        return TopicReceipt(subject, reply.queues, reply.durability, reply.duplicate)
+
+    return Ask(make, read)
 
 
 def declare(queue: str, options: dict[str, Any]) -> Ask[None]:

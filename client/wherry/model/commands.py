@@ -101,6 +101,8 @@ class PublishTopic(NamedTuple):
     ttl_ms: DurationMs = 0
     dedupe: Name = ""
     allow_unroutable: Flag = False
+    sequence: U64 = 0
+    answered: U64 = 0
     block: bytes = b""
 
 
@@ -114,7 +116,6 @@ class Settle(NamedTuple):
     deliveries: Deliveries
     duration_ms: OptionalDurationMs = None
     text: Text = ""
-    again: Flag = False
 
 
 class Commit(NamedTuple):
@@ -134,8 +135,6 @@ class Consume(NamedTuple):
     queue: QueueName
     credit: U64 = 0
     lease_ms: DurationMs = 0
-    epoch: U64 = 0
-    held: Deliveries = ()
 
 
 class Credit(NamedTuple):

@@ -86,6 +86,22 @@ class Entry(NamedTuple):
     expires_at: datetime | None
 
 
+class TopicReceipt(NamedTuple):
+    """What a confirmed publish to a topic returns.
+
+    Attributes:
+        subject: what the message was published to.
+        queues: how many queues have it.
+        durability: how safe it is in that of them that promises least; "" when no queue has it.
+        duplicate: True when all of them had it before, under its dedupe key.
+    """
+
+    subject: str
+    queues: int
+    durability: str
+    duplicate: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
     """The state of a queue at one moment.

@@ -185,5 +185,28 @@ def test_to_each_queue_it_is_a_publish(block_of):
 
 
 def test_draining_refuses_it(driver):
-    driver.shard.drain("going", driver.now)
+    driver.shard.drain("going")
     assert publish(driver, b"x")[0].code == "draining"
+
+
+def test_one_that_is_sent_again_under_its_sequence_is_stored_once(driver, make_shard):
+    driver.session = driver.shard.attach(1 << 30, "producer")
+    assert publish(driver, b"x", sequence=1) == [replies.Routed(driver.request, 2, "synced", False)]
+    driver.submit(commands.Alter, "other", {"bind": ["orders.>"]})
+    driver.submit(commands.Delete, "eu")
+    assert publish(driver, b"x", sequence=1) == [replies.Routed(driver.request, 2, "synced", True)]
+    fresh = make_shard()
+    for record in driver.log:
+        fresh.shard.restore(record)
+    fresh.shard.restored(fresh.now)
+    fresh.session = fresh.shard.attach(1 << 30, "producer")
+    assert publish(fresh, b"x", sequence=1) == [replies.Routed(fresh.request, 2, "synced", True)]
+    assert publish(fresh, b"x", sequence=2) == [replies.Routed(fresh.request, 2, "synced", False)]
+    assert ready(fresh, "all", "other") == [2, 1]
+
+
+def test_sent_again_with_a_dedupe_key_it_is_a_duplicate_if_it_was_one(driver):
+    driver.session = driver.shard.attach(1 << 30, "producer")
+    answers = [publish(driver, b"x", sequence=sequence, dedupe="k")[0].duplicate for sequence in (1, 2, 1, 2)]
+    assert answers == [False, True, False, True]
+    assert ready(driver) == [1, 1, 0]
