@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from simulation.promises import expect, messages_of, offsets
+from simulation.promises import expect, messages_of, offsets, parts_of
 from simulation.restarts import Restarts
-from simulation.together import CAUSES, Together, Whole, parts_of, settled_by
 from wherry.model import commands, replies
 from wherry.model.commands import Verb
 from wherry_broker.core import records
 from wherry_broker.core.effects import Delivery
+
+CAUSES = {
+    Verb.ACK: records.SETTLED,
+    Verb.NACK: records.FAILED,
+    Verb.REJECT: records.REJECTED,
+    Verb.RELEASE: records.RELEASED,
+}
+"""How a delivery has ended when the broker says that a settle of that verb was done."""
 
 
 class Asked(NamedTuple):
@@ -26,14 +33,12 @@ class Asked(NamedTuple):
         at_ms: when the shard got it.
         latest_ms: the latest time that there had been by then; later than `at_ms` if the clock was set back.
         stale: the offsets that it names although their lease is over.
-        whole: what it comes to, if it is a COMMIT.
     """
 
     command: commands.Request
     at_ms: int
     latest_ms: int
     stale: frozenset[int]
-    whole: Whole | None = None
 
 
 class Audit:
@@ -45,7 +50,7 @@ class Audit:
         queues: the options of each queue, by name.
 
     Attributes:
-        sent: the queue of each message that a client has sent.
+        sent: the queues that may get each message that a client has sent.
         stored: the message of each key.
         settled: the keys that the broker has called settled.
         counts: how much has happened, to be printed.
@@ -61,8 +66,15 @@ class Audit:
         self.settled = {}
         self.counts = dict.fromkeys(
             (
-                *("confirmed", "delivered", "settled", "refused", "duplicates", "rehomed", "paged in"),
-                *("segments forgotten", "commits"),
+                "confirmed",
+                "delivered",
+                "settled",
+                "refused",
+                "duplicates",
+                "routed",
+                "rehomed",
+                "paged in",
+                "segments forgotten",
             ),
             0,
         )
@@ -88,8 +100,6 @@ class Audit:
         self._deadlines = {}
         self._new_keys = []
         self._removed = set()
-        self._stored_in = {}
-        self._together = Together()
 
     def key_name(self, queue):
         """What a queue is called in the books."""
@@ -127,7 +137,7 @@ class Audit:
                 expect(told < limit, "an id that was told is never used again", name, told, limit)
         for key in self._new_keys:
             if key[1] >= limits.get(key[0], state.next_first):
-                self._where.pop(self.stored.pop(key), None)
+                self._where.pop((key[0].partition("@")[0], self.stored.pop(key)), None)
                 self._tokens.pop(key, None)
                 self._first_leased.discard(key)
                 self._delayed.discard(key)
@@ -185,6 +195,10 @@ class Audit:
             self._removed.update(key for key in self.stored if key[0] == name)
         elif kind is records.Published:
             self._take_published(record)
+        elif kind is records.Routed:
+            for part in record.parts():
+                self._take_published(part)
+            self.counts["routed"] += len(record.targets) * record.block.count
         elif kind is records.Removed:
             name = self._levels[record.queue][0]
             self._removed.update([(name, offset) for offset in offsets(record.ranges)])
@@ -196,12 +210,13 @@ class Audit:
         name = self.key_name(queue)
         for offset, message in enumerate(messages_of(record.block.lengths, record.block.data), record.first):
             key = (name, offset)
-            expect(self.sent.get(message) == queue, "nothing is invented", key, message)
+            expect(queue in self.sent.get(message, ()), "nothing is invented", key, message)
             expect(message not in self._refused, "refused means refused", key, message)
-            expect(message not in self._where, "a message is stored once", key, self._where.get(message))
+            before = self._where.get((queue, message))
+            expect(before is None, "a message is stored once in a queue", key, before)
             expect(key not in self.stored, "an id is never used again", key, message)
             self.stored[key] = message
-            self._where[message] = key
+            self._where[queue, message] = key
             self._new_keys.append(key)
             if record.ready_at_ms:
                 self._delayed.add(key)
@@ -209,29 +224,25 @@ class Audit:
     def issued(self, commit):
         """The broker asks for a commit."""
         index = self.restarts.issued(commit)
-        messages, ended = set(), {}
-        for record in commit.records:
+        for record in [part for each in commit.records for part in parts_of(each)]:
             kind = type(record)
             if kind is records.Published:
                 name = self._levels[record.queue][0]
                 for offset in range(record.first, record.first + record.block.count):
                     self._published[name, offset] = index
-                    messages.add(self.stored[name, offset])
             elif kind in {records.Removed, records.Returned, records.Died}:
-                name = self._levels[record.queue][0]
+                name, cause = self._levels[record.queue][0], record.cause
                 for offset in offsets(record.ranges):
                     attempt = self._attempts[name, offset] = self._attempts.get((name, offset), 0) + 1
-                    ended[name, offset, attempt] = record.cause
-        self._ended.update({delivery: (index, cause) for delivery, cause in ended.items()})
-        self._stored_in.update(dict.fromkeys(messages, index))
-        self._together.issued(messages, ended)
+                    self._ended[name, offset, attempt] = (index, cause)
 
     def answered(self, commit):
         """The log says that a commit is as durable as it was to be."""
         note = self.restarts.note(commit)
         note.answered = True
         expect(note.place is not None or not note.records, "nothing is answered before it is written", note.records)
-        weak = all(self._levels[record.queue][1] == "written" for record in note.records)
+        queues = {part.queue for record in note.records for part in parts_of(record)}
+        weak = all(self._levels[queue][1] == "written" for queue in queues)
         if note.place is not None and (commit.sync or not weak):
             durable = self._disk.is_durable(*note.place)
             expect(durable, "nothing is answered before the sync that covers it", note.place)
@@ -246,16 +257,10 @@ class Audit:
             kind = type(command)
             if kind is commands.Credit:
                 continue
-            stale, whole = frozenset(), None
-            if kind is commands.Settle:
-                stale = self._surely_stale(command, now)
-                self._together.settling(command, settled_by(self.key_name(command.queue), command))
-            elif kind is commands.Commit:
-                stale = frozenset().union(*[self._surely_stale(each, now) for each in parts_of(command)[0]])
-                whole = self._together.asked(command, self.key_name)
-            elif kind is commands.Consume:
+            stale = self._surely_stale(command, now) if kind is commands.Settle else frozenset()
+            if kind is commands.Consume:
                 link.consumers.setdefault(command.consumer, self.key_name(command.queue))
-            link.asked[command.request] = Asked(command, now, self._latest_ms, stale, whole)
+            link.asked[command.request] = Asked(command, now, self._latest_ms, stale)
 
     def _surely_stale(self, command, now):
         """What a settle names although its lease is over; extends what it extends."""
@@ -326,7 +331,7 @@ class Audit:
     def check_identity(self, key, message):
         """The message of that key is this one, and was sent."""
         expect(self.stored.get(key) == message, "nothing is damaged, and no id used again", key, message)
-        expect(self.sent.get(message) == key[0].partition("@")[0], "nothing is invented", key, message)
+        expect(key[0].partition("@")[0] in self.sent.get(message, ()), "nothing is invented", key, message)
 
     def _said_confirm(self, link, confirm):
         for request, first, duplicate in confirm.confirms:
@@ -349,23 +354,8 @@ class Audit:
         self._told[name] = max(self._told.get(name, 0), first + len(messages) - 1)
         self.counts["confirmed"] += len(messages)
 
-    def _said_committed(self, link, committed):
-        asked = link.asked.pop(committed.request)
-        expect(not asked.stale, "a settle counts only while its lease runs", asked)
-        settles, publishes = parts_of(asked.command)
-        for publish, (first, duplicate, durability) in zip(publishes, committed.publishes, strict=True):
-            self._check_dedupe(asked._replace(command=publish), first, duplicate)
-            if not duplicate:
-                messages = messages_of(publish.lengths, publish.block)
-                self._take_confirmed(publish.queue, first, messages, durability)
-        for settle in settles:
-            for name, offset, attempt, verb in settled_by(self.key_name(settle.queue), settle):
-                self._take_settled((name, offset), attempt, verb)
-        self._together.done(asked.whole, self._stored_in, self._ended)
-        self.counts["commits"] += 1
-
     def _check_dedupe(self, asked, first, duplicate):
-        command, at_ms, latest_ms, *_ = asked
+        command, at_ms, latest_ms, _ = asked
         key = (self.key_name(command.queue), command.dedupe)
         newest = known, until = self._dedupe.get(key, (0, 0))
         if until <= latest_ms or known < self._floors.get(command.queue, 0) or first < known:
@@ -380,16 +370,30 @@ class Audit:
         if command.dedupe and not duplicate and window_ms:
             self._dedupe[key] = max(newest, (first, at_ms + window_ms))
 
+    def _said_routed(self, link, routed):
+        command = link.asked.pop(routed.request).command
+        for message in messages_of(command.lengths, command.block):
+            found = [self._where[queue, message] for queue in self.sent[message] if (queue, message) in self._where]
+            if not command.dedupe:
+                expect(len(found) == routed.queues, "all queues of a topic have its messages", message, found, routed)
+            expect(len(found) <= routed.queues, "ROUTED counts all queues that have it", message, found, routed)
+            expect(not (routed.duplicate and found), "a duplicate is not stored", message, found)
+            for key in found:
+                if "@" not in key[0]:
+                    self._check_out(self._published.get(key), "nothing is confirmed before it is durable", key)
+                self._told[key[0]] = max(self._told.get(key[0], 0), key[1])
+
     def _said_settled(self, link, settled):
         for request, stale_ranges in settled.settles:
-            command, _, _, surely_stale, _ = link.asked.pop(request)
+            command, _, _, surely_stale = link.asked.pop(request)
             stale = {offset for first, count in stale_ranges for offset in range(first, first + count)}
             late = surely_stale - stale
             expect(not late, "a settle counts only while its lease runs", command, sorted(late))
             name = self.key_name(command.queue)
-            for _, offset, attempt, verb in settled_by(name, command) if command.verb != Verb.EXTEND else ():
-                if offset not in stale:
-                    self._take_settled((name, offset), attempt, verb)
+            for first, count, attempt in command.deliveries if command.verb != Verb.EXTEND else ():
+                for offset in range(first, first + count):
+                    if offset not in stale:
+                        self._take_settled((name, offset), attempt, command.verb)
 
     def _take_settled(self, key, attempt, verb):
         if "@" not in key[0]:
@@ -401,20 +405,15 @@ class Audit:
             self.counts["settled"] += 1
 
     def _said_error(self, link, error):
-        command, _, _, _, whole = link.asked.pop(error.request)
-        self._together.refused(whole, self._ended)
-        for batch in whole.batches if whole else ():
-            self._take_refused(batch.messages)
-        if type(command) is not commands.Publish:
+        command = link.asked.pop(error.request).command
+        if type(command) not in {commands.Publish, commands.PublishTopic}:
             return
         messages = messages_of(command.lengths, command.block)
         if error.accepted:
             self._take_confirmed(command.queue, error.first, messages[: error.accepted], error.durability)
-        self._take_refused(messages[error.accepted :])
-
-    def _take_refused(self, messages):
-        for message in messages:
-            expect(message not in self._where, "refused means refused", message)
+        for message in messages[error.accepted :]:
+            stored = [queue for queue in self.sent[message] if (queue, message) in self._where]
+            expect(not stored, "refused means refused", message, stored)
             self._refused.add(message)
             self.counts["refused"] += 1
 
@@ -424,7 +423,7 @@ LEASE_MS_MAX = 1_000
 _SAID = {
     Delivery: Audit._said_delivery,
     replies.Confirm: Audit._said_confirm,
+    replies.Routed: Audit._said_routed,
     replies.Settled: Audit._said_settled,
-    replies.Committed: Audit._said_committed,
     replies.Error: Audit._said_error,
 }

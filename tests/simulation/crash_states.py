@@ -117,9 +117,9 @@ class Workload:
         self._request += 1
         self._shard.submit(self._session, kind(self._request, *fields, **more), NOW_MS)
         self._shard.dispatch(NOW_MS)
-        self._make_durable()
+        self._commit()
 
-    def _make_durable(self):
+    def _commit(self):
         log, disk = self._log, self.disk
         while True:
             commit = self._shard.take_batch(
@@ -140,6 +140,15 @@ class Workload:
 
     def _declare(self):
         self._submit(commands.Declare, "q", {"max_attempts": 3})
+
+    def _declare_topics(self):
+        for name, level in (("q", "synced"), ("r", "written"), ("s", "synced"), ("m", "memory")):
+            self._submit(commands.Declare, name, {"durability": level, "bind": ["topic.>"]})
+
+    def _publish_topic(self):
+        bodies = [bytes([65 + (self._request + number) % 26]) * 200 for number in range(3)]
+        lengths = b"".join(len(body).to_bytes(4, "big") for body in bodies)
+        self._submit(commands.PublishTopic, "topic.a", lengths, dedupe="k", block=b"".join(bodies))
 
     def _declare_written(self):
         self._submit(commands.Declare, "q", {"durability": "written"})
@@ -179,15 +188,6 @@ class Workload:
 
     def _release(self):
         self._settle(commands.Verb.RELEASE)
-
-    def _commit(self):
-        """Settles a message, and publishes into its queue and another one."""
-        verb, epoch = commands.Verb.ACK, self._shard.state.epoch
-        settles = tuple(("q", verb, epoch, (self._held.pop(0),), None, "") for _ in self._held[:1])
-        bodies = [bytes([65 + (self._request + number) % 26]) * 300 for number in range(4)]
-        lengths = (300).to_bytes(4, "big") * 2
-        publishes = tuple((queue, lengths, 0, "", 0, 0, 0, "") for queue in ("q", "r"))
-        self._submit(commands.Commit, settles, publishes, block=b"".join(bodies))
 
     def _purge(self):
         self._submit(commands.Purge, "q", ("ready", "delayed", "dead"))

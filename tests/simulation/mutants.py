@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from wherry_broker.core import bounds, decide, housekeeping, ledger, pager, records
 from wherry_broker.core.batch import DELAYED, READY
+from wherry_broker.core.block import Block
 from wherry_broker.core.homes import Homes
 from wherry_broker.core.lane import Lane
 from wherry_broker.core.outbox import Outbox
@@ -160,9 +161,9 @@ def segments_are_removed_before_that_is_on_the_disk(patch):
 def entry_numbers_begin_anew_with_a_start(patch):
     real = FileLog.start
 
-    def start(self, preamble, owed_bytes=0):
+    def start(self, preamble):
         self._entry = 1
-        real(self, preamble, owed_bytes)
+        real(self, preamble)
 
     patch.setattr(FileLog, "start", start)
 
@@ -349,8 +350,8 @@ def the_bound_is_off_by_one(patch):
 def a_lost_lease_counts_no_attempt(patch):
     real = Queue._end_delivery
 
-    def end(self, span, cause):
-        real(self, span, cause)
+    def end(self, span):
+        real(self, span)
         span.attempt -= 1
 
     patch.setattr(Queue, "_end_delivery", end)
@@ -378,6 +379,11 @@ def a_page_is_read_from_where_it_was(patch):
 def pages_come_back_in_another_order(patch):
     real = pager.Pager.fetched
     patch.setattr(pager.Pager, "fetched", lambda self, batches, datas: real(self, batches, datas[::-1]))
+
+
+@mutant
+def the_queues_of_a_topic_share_one_block(patch):
+    patch.setattr(Block, "twin", lambda self: self)
 
 
 # The pump.

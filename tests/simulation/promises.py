@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wherry.wire.messages import split_block
+from wherry_broker.core.records import Routed
 
 
 class Violation(AssertionError):
@@ -18,6 +19,11 @@ def expect(true, promise, *facts):
 def messages_of(lengths, data):
     """The messages of a block."""
     return list(split_block(lengths, data))
+
+
+def parts_of(record):
+    """A record as what it says of each queue by itself."""
+    return list(record.parts()) if type(record) is Routed else [record]
 
 
 def offsets(ranges):

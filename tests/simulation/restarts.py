@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from durable import durable_state
-from simulation.promises import expect, messages_of, offsets
+from simulation.promises import expect, messages_of, offsets, parts_of
 from wherry_broker.core import records
 from wherry_broker.core.block import Block
 from wherry_broker.core.shard import Shard
@@ -176,7 +176,8 @@ class Restarts:
         names = dict(self._names)
         for note in kept:
             for record in note.records:
-                _apply(alive, names, record)
+                for part in parts_of(record):
+                    _apply(alive, names, part)
         for name, messages in alive.items():
             here = found[name][-1] if name in found else {}
             for offset, each in messages.items():

@@ -30,10 +30,18 @@ class Settings:
     big_messages: bool
     settle_share: float
     oddity_share: float
-    commit_share: float
     risks_removals: bool
+    topic_share: float
     weights: dict = field(default_factory=dict)
     queues: dict = field(default_factory=dict)
+
+    @property
+    def bound(self):
+        """The queues that take each subject."""
+        return {
+            subject: tuple(name for name, options in self.queues.items() if {subject, "topic.>"} & set(options["bind"]))
+            for subject in ("topic.a", "topic.b")
+        }
 
     @property
     def defaults(self):
@@ -58,8 +66,8 @@ def draw_settings(rng):
         big_messages=choice([False, False, True]),
         settle_share=choice([0.3, 0.6, 0.9]),
         oddity_share=choice([0.05, 0.05, 0.3]),
-        commit_share=choice([0.0, 0.05, 0.3]),
         risks_removals=choice([False, True, True]),
+        topic_share=choice([0.0, 0.05, 0.3]),
     )
     settings.weights = {
         "client": choice([8, 15, 30]),
@@ -97,4 +105,5 @@ def draw_queue(choice):
         "dedupe_window_ms": choice([0, 50, 2000]),
         "dead_max_messages": choice([0, 2, 50]),
         "max_leased": choice([0, 0, 3]),
+        "bind": choice([["topic.>"], ["topic.>"], ["topic.a"], []]),
     }
