@@ -15,7 +15,7 @@
     asyncio.run(main())
 """
 
-from wherry.aio import Broker, Consumer, Dead, Message, Queue, Settlement, Store, Transaction, connect
+from wherry.aio import Broker, Consumer, Dead, Message, Queue, Settlement, Store, Topic, Transaction, connect
 from wherry.conversation.transaction import Posted
 from wherry.delivery import PeekedMessage
 from wherry.errors import (
@@ -40,7 +40,7 @@ from wherry.errors import (
     Unroutable,
     WherryError,
 )
-from wherry.model.options import Entry, QueueCounts, QueueInfo, Receipt, Retry
+from wherry.model.options import Entry, QueueCounts, QueueInfo, Receipt, Retry, TopicReceipt
 
 __all__ = [
     "AlreadySettled",
@@ -73,6 +73,8 @@ __all__ = [
     "StaleDelivery",
     "Store",
     "TooLarge",
+    "Topic",
+    "TopicReceipt",
     "Transaction",
     "Unauthenticated",
     "Unavailable",

@@ -466,6 +466,7 @@ def test_declaring_and_looking_at_a_queue(served):
         "key-max-leased": "2",
         "key-rate-per-s": "0.5",
         "key-weight": "gold=4",
+        "bind": "orders.>",
     }
     flags = [word for name, value in options.items() for word in (f"--{name}", value)]
     assert served.out("queue", "declare", "declared", *flags, "--ordered", "--paused") == "declared declared\n"
@@ -491,6 +492,8 @@ def test_declaring_and_looking_at_a_queue(served):
         "options.key_rate_per_s": "0.5",
         "options.key_weights": "gold=4",
         "options.paused": "true",
+        "options.bind": "orders.>",
+        "options.kind": "queue",
     }
     info = json.loads(served.out("queue", "info", "declared", "--json"))
     assert (info["name"], info["ready"], info["options"]["max_messages"]) == ("declared", 0, 1000)
@@ -498,6 +501,24 @@ def test_declaring_and_looking_at_a_queue(served):
     other = served.run("queue", "declare", "declared", "--lease", "61")
     assert other.returncode == REFUSED
     assert "60000" in one_line(other)
+
+
+def test_a_topic_is_published_to(served):
+    served.out("queue", "declare", "topic.all", "--bind", "cli.>")
+    served.out("queue", "declare", "topic.eu", "--bind", "cli.eu.*", "--bind", "cli.*.eu")
+    assert served.out("publish", "--topic", "cli.eu.eu", "-v", "hello") == "cli.eu.eu in 2 queues\n"
+    assert served.out("publish", "--topic", "cli.us", "--lines", "-v", stdin=b"a\nb\n") == "cli.us in 1 queue\n" * 2
+    assert (counts(served, "topic.all"), counts(served, "topic.eu")) == ([3, 0, 0, 0], [1, 0, 0, 0])
+    told = json.loads(served.out("publish", "--topic", "cli.us", "--json", "x"))
+    assert told == {"subject": "cli.us", "queues": 1, "durability": "memory", "duplicate": False}
+    nobody = served.run("publish", "--topic", "nobody", "x")
+    assert (nobody.returncode, "no queue is bound to 'nobody'" in one_line(nobody)) == (REFUSED, True)
+    assert served.out("publish", "--topic", "nobody", "--allow-unroutable", "-v", "x") == "nobody in 0 queues\n"
+    for wrong in (["--topic", "a.*", "x"], ["--allow-unroutable", "a", "x"], ["a/b", "x"]):
+        assert served.run("publish", *wrong).returncode == USAGE
+    served.out("queue", "alter", "topic.eu", "--no-bind")
+    assert "options.bind\t\n" in served.out("queue", "info", "topic.eu")
+    assert served.run("queue", "alter", "topic.eu", "--no-bind", "--bind", "a").returncode == USAGE
 
 
 def test_listing_queues(served):

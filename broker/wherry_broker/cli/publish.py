@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 import wherry
+from wherry.model.names import queue_name_problem, subject_problem
 from wherry_broker.cli import output, remote
-from wherry_broker.cli.params import DURATION, HEADER, QUEUE
+from wherry_broker.cli.params import DURATION, HEADER
 from wherry_broker.cli.progress import Progress
 from wherry_broker.cli.root import Failure, Globals, fail
 from wherry_broker.cli.streams import BODY_BYTES_MAX, Input
@@ -29,32 +30,47 @@ FOREVER = float("inf")
 
 
 class Sending(NamedTuple):
-    """What to publish with, and how to tell of it.
+    """Where to publish, what with, and how to tell of it.
 
     Attributes:
+        target: the name of a queue, or a subject.
+        to_topic: whether it is a subject.
         envelope: the options of publish that hold for every message.
         verbose: whether to print ids.
         json: whether to print JSON.
         progress: what counts confirmed messages.
     """
 
+    target: str
+    to_topic: bool
     envelope: dict[str, Any]
     verbose: bool
     json: bool
     progress: Progress
 
-    def confirmed(self, receipts: Sequence[wherry.Receipt]) -> None:
+    def open(self, broker: wherry.Broker) -> wherry.Queue | wherry.Topic:
+        """The queue, or the topic."""
+        return broker.topic(self.target) if self.to_topic else broker.queue(self.target)
+
+    def confirmed(self, receipts: Sequence[wherry.Receipt | wherry.TopicReceipt]) -> None:
         """Tells of confirmed messages."""
         self.progress.add(len(receipts))
         if self.json:
             for receipt in receipts:
-                output.as_json_line({"id": receipt.id, **receipt._asdict()})
+                of_queue = {"id": receipt.id} if isinstance(receipt, wherry.Receipt) else {}
+                output.as_json_line({**of_queue, **receipt._asdict()})
         elif self.verbose:
-            click.echo("\n".join(receipt.id for receipt in receipts))
+            click.echo("\n".join(map(_told, receipts)))
 
 
-@click.command("publish", short_help="Put messages into a queue.")
-@click.argument("queue", type=QUEUE)
+def _told(receipt: wherry.Receipt | wherry.TopicReceipt) -> str:
+    if isinstance(receipt, wherry.Receipt):
+        return receipt.id
+    return f"{receipt.subject} in {receipt.queues} {'queue' if receipt.queues == 1 else 'queues'}"
+
+
+@click.command("publish", short_help="Put messages into a queue, or into all that take a subject.")
+@click.argument("queue", metavar="QUEUE")
 @click.argument("bodies", metavar="[BODY]...", nargs=-1)
 @click.option("--lines", is_flag=True, help="Every line of standard input is a message.")
 @click.option("--null", is_flag=True, help="Standard input holds messages with a NUL after each.")
@@ -71,7 +87,9 @@ class Sending(NamedTuple):
     metavar="TIME",
     help="How long to go on trying while the queue is full; else 30 s, and for ever with --lines and --null.",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Print the ids.")
+@click.option("--topic", is_flag=True, help="QUEUE is a subject: publish into all queues that are bound to it.")
+@click.option("--allow-unroutable", is_flag=True, help="With --topic: it is fine that no queue takes it.")
+@click.option("-v", "--verbose", is_flag=True, help="Print the ids; with --topic, how many queues have each message.")
 @click.pass_obj
 def command(
     given: Globals,
@@ -85,10 +103,15 @@ def command(
     headers: tuple[tuple[str, str], ...],
     dedupe: str,
     timeout: float | None,
+    topic: bool,
+    allow_unroutable: bool,
     verbose: bool,
     **envelope: Any,
 ) -> int:
     """Put messages into QUEUE, and return once the broker has confirmed them.
+
+    With --topic, QUEUE is a subject such as orders.eu.created, and a message goes into every queue that is bound to it
+    (`wherry queue declare --bind`), or into none.
 
     Each BODY is a message. Without any, all of standard input is one.
 
@@ -99,6 +122,7 @@ def command(
       wherry publish emails hello
       wherry publish emails --delay 5m --header kind=reminder "are you there?"
       wherry publish logs --lines < access.log
+      wherry publish --topic orders.eu.created '{"id": 17}'
     """  # noqa: D301 (click's mark is the character itself)
     sources = sum((bool(bodies), lines, null, file is not None))
     if sources > 1:
@@ -109,13 +133,23 @@ def command(
         raise click.UsageError("--dedupe names one message, and there may be several here")
     if envelope["ttl"] == 0:
         raise click.UsageError("--ttl is a time to live, and 0 is none")
-    sending = Sending({**envelope, "headers": dict(headers)}, verbose, given.json, Progress("published"))
+    _check_target(queue, topic=topic, allow_unroutable=allow_unroutable)
+    if allow_unroutable:
+        envelope["allow_unroutable"] = True
+    envelope["headers"] = dict(headers)
+    sending = Sending(queue, topic, envelope, verbose, given.json, Progress("published"))
     if lines or null:
-        return _publish_stream(
-            given, queue, b"\n" if lines else b"\0", FOREVER if timeout is None else timeout, sending
-        )
+        return _publish_stream(given, b"\n" if lines else b"\0", FOREVER if timeout is None else timeout, sending)
     found = [os.fsencode(body) for body in bodies] or [_whole(file or "-")]
-    return _publish_few(given, queue, found, dedupe, timeout, sending)
+    return _publish_few(given, found, dedupe, timeout, sending)
+
+
+def _check_target(name: str, *, topic: bool, allow_unroutable: bool) -> None:
+    problem = subject_problem(name) if topic else queue_name_problem(name)
+    if problem:
+        raise click.UsageError(problem)
+    if allow_unroutable and not topic:
+        raise click.UsageError("--allow-unroutable is for --topic")
 
 
 def _whole(path: str) -> bytes:
@@ -133,11 +167,9 @@ def _whole(path: str) -> bytes:
     return body
 
 
-def _publish_few(
-    given: Globals, queue: str, bodies: list[bytes], dedupe: str, timeout: float | None, sending: Sending
-) -> int:
+def _publish_few(given: Globals, bodies: list[bytes], dedupe: str, timeout: float | None, sending: Sending) -> int:
     async def work(broker: wherry.Broker) -> None:
-        target = broker.queue(queue)
+        target = sending.open(broker)
         if len(bodies) == 1:
             receipt = await target.publish(bodies[0], dedupe=dedupe, timeout=timeout, **sending.envelope)
             sending.confirmed([receipt])
@@ -147,11 +179,11 @@ def _publish_few(
     return remote.run(given, work, TIMEOUT_S)
 
 
-def _publish_stream(given: Globals, queue: str, separator: bytes, timeout: float, sending: Sending) -> int:
+def _publish_stream(given: Globals, separator: bytes, timeout: float, sending: Sending) -> int:
     async def work(broker: wherry.Broker) -> None:
         stop = remote.stop_on_signal()
         source = Input(sys.stdin.fileno(), stop)
-        streaming = asyncio.create_task(Stream(broker.queue(queue), timeout, sending).send(source, separator))
+        streaming = asyncio.create_task(Stream(sending.open(broker), timeout, sending).send(source, separator))
         await asyncio.wait((streaming, stop), return_when=asyncio.FIRST_COMPLETED)
         if stop.done():
             await asyncio.wait((streaming,), timeout=STOP_S)
@@ -174,13 +206,13 @@ class Stream:
     """Publishes what comes in batches, several of them in flight.
 
     Args:
-        queue: where to.
+        target: where to.
         timeout: how long to go on trying while it is full, in seconds.
         sending: what to publish with.
     """
 
-    def __init__(self, queue: wherry.Queue, timeout: float, sending: Sending) -> None:
-        self._queue = queue
+    def __init__(self, target: wherry.Queue | wherry.Topic, timeout: float, sending: Sending) -> None:
+        self._target = target
         self._timeout = timeout
         self._sending = sending
         self._window = asyncio.Semaphore(BATCHES_IN_FLIGHT)
@@ -202,7 +234,7 @@ class Stream:
     async def _publish(self, bodies: list[bytes]) -> None:
         """Publishes one batch; halves it when it is more than the queue can ever hold at a time."""
         try:
-            receipts = await self._queue.publish_many(bodies, timeout=self._timeout, **self._sending.envelope)
+            receipts = await self._target.publish_many(bodies, timeout=self._timeout, **self._sending.envelope)
         except wherry.TooLarge:
             if len(bodies) == 1:
                 raise

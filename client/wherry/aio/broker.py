@@ -11,6 +11,7 @@ from wherry.address import Address, parse_url
 from wherry.aio.link import Link
 from wherry.aio.queue import Queue
 from wherry.aio.store import Store
+from wherry.aio.topic import Topic
 from wherry.aio.transaction import Transaction
 from wherry.conversation import Conversation, asks
 from wherry.model.times import Duration, to_ms
@@ -44,13 +45,22 @@ class Broker:
         """
         return Queue(self._link, asks.check_queue_name(name))
 
+    def topic(self, subject: str) -> Topic:
+        """The topic of a subject, such as `orders.eu.created`; nothing is asked of the broker.
+
+        Raises:
+            Invalid: no topic can have this subject.
+        """
+        return Topic(self._link, asks.check_subject(subject))
+
     async def declare(self, name: str, **options: Any) -> Queue:
         """Creates a queue, or checks that it has these options.
 
         Args:
             name: the queue's name.
             **options: max_messages, max_bytes, overflow, lease, max_attempts, retry (a `Retry`), ttl, priorities,
-                durability, dedupe_window, dead_max_messages, max_leased, paused. Durations are seconds.
+                durability, dedupe_window, dead_max_messages, max_leased, paused, bind (patterns of the subjects that it
+                takes, such as `orders.*.created` or `orders.>`). Durations are seconds.
 
         Raises:
             ExistsDifferently: the queue exists with other options; the text says which.

@@ -24,7 +24,6 @@ from wherry.model.fields import (
     Name,
     Options,
     QueueRows,
-    Ranges,
     SettledRows,
     Spans,
     Text,
@@ -41,7 +40,6 @@ class Welcome(NamedTuple):
     frame_bytes_max: U32
     server: Name = ""
     producer_ms: U64 = 0
-    resume_ms: U64 = 0
 
 
 class Pong(NamedTuple):
@@ -68,7 +66,6 @@ class Done(NamedTuple):
 
     request: U32
     total: U64 = 0
-    stale: Ranges = ()
 
 
 class QueueInfo(NamedTuple):
