@@ -82,6 +82,7 @@ class Broker:
             auto_declare=settings.auto_declare,
             memory_bytes_max=settings.memory_bytes_max,
             producer_window_ms=round(settings.producer_window_s * 1000),
+            resume_ms=round(settings.resume_s * 1000),
         )
         with _telling_the_directory(settings.data):
             if repair and isinstance(self._records, FileLog):
@@ -308,6 +309,7 @@ def limits_of(settings: Settings) -> Limits:
         unfinished_bytes_max=settings.unfinished_bytes_max,
         uncommitted_bytes_max=settings.uncommitted_bytes_max,
         producer_window_ms=round(settings.producer_window_s * 1000),
+        resume_ms=round(settings.resume_s * 1000),
     )
 
 

@@ -97,6 +97,7 @@ class Settings:
     uncommitted_bytes_max: int = _setting(
         67_108_864, "how much may wait to be made durable before reading stops", low=65_536, high=1 << 40
     )
+    resume_s: float = _setting(15.0, "how long what a client was leased outlives its connection", high=3_600)
     producer_window_s: float = _setting(
         600.0, "how long a client that publishes may be away and still not store twice", low=60, high=604_800
     )
@@ -161,7 +162,16 @@ def resolve(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     token, origin, more = _token(plain["token"], plain["token_file"], merged, path)
     origins = {name: value.origin for name, value in merged.items()} | {"token": origin}
     settings = Settings(**{**plain, "token": token}, queue=QueueOptions(**options))
+    _check_together(settings, merged)
     return Config(settings, origins, (*warnings, *more))
+
+
+def _check_together(settings: Settings, merged: Mapping[str, Value]) -> None:
+    """Checks settings that depend on each other."""
+    if settings.producer_window_s <= settings.resume_s:
+        names = ("producer_window_s", "resume_s")
+        told = " and ".join(f"{name} {getattr(settings, name):g} (from {merged[name].origin})" for name in names)
+        raise ConfigError(f"{told} do not go together: the first must be the longer one")
 
 
 def open_files_max() -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry.model import commands, replies
-from wherry_broker.core import decide
+from wherry_broker.core import decide, records
 from wherry_broker.core.consumers import Consumer
 from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
+    from wherry.model.fields import Range
     from wherry_broker.core.answers import Answers
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.dispatch import Dispatcher
@@ -56,9 +57,35 @@ class Attendance:
         consumer = Consumer(session, command.consumer, queue, command.credit, command.lease_ms, mark)
         session.consumers[command.consumer] = consumer
         queue.consumers[consumer] = None
-        self._answers.say(session, replies.Done(command.request), mark)
+        stale: tuple[Range, ...] = ()
+        if command.held or command.consumer in session.left:
+            stale = self._take_over(session, consumer, command, now_ms)
+            mark = max(mark, queue.mark)
+        self._answers.say(session, replies.Done(command.request, 0, stale), mark)
         self._dispatcher.line_up(consumer)
         self._dispatcher.run_queue(queue, now_ms)
+
+    def _take_over(
+        self, session: Session, consumer: Consumer, command: commands.Consume, now_ms: int
+    ) -> tuple[Range, ...]:
+        """Gives a consumer that is attached again what it holds; what was lost on the way to it is ready again.
+
+        Returns:
+            What it holds no longer.
+        """
+        queue = consumer.queue
+        old = session.left.pop(command.consumer, None)
+        asked = commands.Settle(command.request, queue.name, commands.Verb.RELEASE, command.epoch, command.held)
+        parts, stale = decide.match(self._ledger.state, queue, asked)
+        mine = [part for part in parts if old is not None and part.span.consumer is old]
+        stale += [(low, high - low) for span, low, high in parts if old is None or span.consumer is not old]
+        for _, low, high in mine:
+            queue.hand_over(low, high, consumer)
+        rest = [decide.Held(span, span.low, span.high) for span in old.spans] if old is not None else []
+        if old is not None and rest:
+            self._ledger.apply(decide.ended(old.queue, rest, records.RELEASED, "", now_ms, lambda _: 0))
+            self._ledger.dirty[old.queue] = None
+        return tuple(stale)
 
     def credit(self, session: Session, command: commands.Credit, _now_ms: int) -> None:
         """Raises the credit of a consumer."""

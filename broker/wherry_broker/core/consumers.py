@@ -2,39 +2,87 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from wherry.model.fields import Range
     from wherry_broker.core.batch import Span
     from wherry_broker.core.queue import Queue
     from wherry_broker.core.stores import Watch
 
+ANSWERS_MAX = 4_096
+"""How many SETTLEs of a session are remembered with their answers."""
+
 
 class Session:
-    """One client, for as long as it is attached.
+    """One client, for as long as it is attached, and for a while after it has lost its connection.
 
     Attributes:
         number: what effects name it by.
-        producer: the id under which it numbers its publishes; "" for none.
+        identity: whom it belongs to, and the id under which it numbers its publishes; "" for none.
         room_bytes: how many bytes may be delivered to it before it has to be written to the socket.
         consumers: those that are attached, by number.
         parked: consumers that wait for room, in turn.
         retired: consumers that take no more but may hold leases still.
+        left: those of the connection before, by number, that may be attached again.
         answered_bytes: about how much it was answered since it was last known to take something.
         watches: what it waits for in stores.
+        answers: what its last SETTLEs were answered, for those whose answer is lost: (request, stale ranges).
+        answers_kept: whether that is kept at all.
+        recalled: the same by request, of the connections before.
+        due_ms: when it is given up, while it has no connection.
+        timer: the entry in `Timers` that stands for that.
     """
 
-    __slots__ = ("answered_bytes", "consumers", "number", "parked", "producer", "retired", "room_bytes", "watches")
+    __slots__ = (
+        "answered_bytes",
+        "answers",
+        "answers_kept",
+        "consumers",
+        "due_ms",
+        "identity",
+        "left",
+        "number",
+        "parked",
+        "recalled",
+        "retired",
+        "room_bytes",
+        "timer",
+        "watches",
+    )
 
-    def __init__(self, number: int, room_bytes: int, producer: str = "") -> None:
+    def __init__(self, number: int, room_bytes: int, identity: tuple[str, str] = ("", "")) -> None:
         self.number = number
-        self.producer = producer
+        self.identity = identity
         self.room_bytes = room_bytes
         self.answered_bytes = 0
         self.consumers: dict[int, Consumer] = {}
         self.parked: dict[Consumer, None] = {}
         self.retired: list[Consumer] = []
         self.watches: dict[Watch, None] = {}
+        self.left: dict[int, Consumer] = {}
+        self.answers: deque[tuple[int, tuple[Range, ...]]] = deque(maxlen=ANSWERS_MAX)
+        self.answers_kept = False
+        self.recalled: dict[int, tuple[Range, ...]] = {}
+        self.due_ms = 0
+        self.timer = 0
+
+    @property
+    def producer(self) -> str:
+        """The id under which it numbers its publishes; "" for none."""
+        return self.identity[1]
+
+    def take_over(self, old: Session) -> None:
+        """Goes on where an old session ended that lost its connection."""
+        self.retired, self.left, self.answers = old.retired, old.left, old.answers
+        self.recalled = dict(old.answers)
+        for consumer in self.retired:
+            consumer.session = self
+
+    def held(self) -> list[Span]:
+        """What its consumers hold that take no more."""
+        return [span for consumer in self.retired for span in consumer.spans]
 
     def retire(self, consumer: Consumer) -> None:
         """Makes a consumer take no more. Its leases go on."""

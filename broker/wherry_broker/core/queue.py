@@ -372,6 +372,14 @@ class Queue:
         else:
             self._timers.disarm(batch)
 
+    def hand_over(self, low: int, high: int, consumer: Consumer) -> None:
+        """Gives the leases of [low, high) to another consumer of the same client; they run on."""
+        for span in self._isolated(low, high):
+            assert span.consumer is not None
+            del span.consumer.spans[span]
+            span.consumer = consumer
+            consumer.spans[span] = None
+
     def _turn(self, priority: int) -> Turns:
         for turns in self._turns:
             if turns.priority == priority:

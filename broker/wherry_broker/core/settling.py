@@ -37,6 +37,10 @@ class Settling:
         """Does what a SETTLE asks for the deliveries that are really leased, and tells of the stale rest."""
         state = self._ledger.state
         queue = decide.named(state, command.queue)
+        if command.again and command.request in session.recalled:
+            known = session.recalled[command.request]
+            self._answers.say(session, replies.Settled(((command.request, known),)), queue.mark)
+            return
         try:
             verb = commands.Verb(command.verb)
         except ValueError:
@@ -48,7 +52,10 @@ class Settling:
             self._ledger.apply(decide.settle(queue, command, held, now_ms, self._draw))
             self.limit_dead(queue, now_ms)
         self._ledger.dirty[queue] = None
-        self._answers.say(session, replies.Settled(((command.request, tuple(stale)),)), queue.mark)
+        answer = (command.request, tuple(stale))
+        if session.answers_kept:
+            session.answers.append(answer)
+        self._answers.say(session, replies.Settled((answer,)), queue.mark)
 
     def lose(self, spans: Iterable[Span], now_ms: int) -> None:
         """Ends deliveries whose consumer has gone, or let their time run out."""

@@ -31,6 +31,7 @@ from wherry_broker.core.producers import WINDOW_MS
 from wherry_broker.core.publishing import Publishing
 from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.routing import Routing
+from wherry_broker.core.sessions import Sessions
 from wherry_broker.core.settling import Settling
 from wherry_broker.core.stores import Store, Watch
 from wherry_broker.core.storing import Storing
@@ -53,6 +54,7 @@ class Shard:
         auto_declare: whether a publish to, or a consumer of, an unknown queue declares it.
         memory_bytes_max: how many bytes of messages are kept in memory, of those that a log keeps too.
         producer_window_ms: how long a producer is remembered that is not heard of.
+        resume_ms: how long what a client was leased outlives its connection; 0 for not at all.
     """
 
     def __init__(
@@ -64,13 +66,14 @@ class Shard:
         auto_declare: bool = True,
         memory_bytes_max: int = MEMORY_BYTES_MAX,
         producer_window_ms: int = WINDOW_MS,
+        resume_ms: int = 0,
     ) -> None:
         self.ledger = Ledger(epoch, memory_bytes_max)
         self.state = self.ledger.state
         self.state.producers.window_ms = producer_window_ms
         self.draining = False
-        self._sessions: dict[int, Session] = {}
-        self._session_number = 0
+        self._visits = Sessions(self.state.timers, resume_ms)
+        self._sessions = self._visits.here
         answers = self._answers = Answers(self.ledger)
         self._dispatcher = Dispatcher(self.ledger)
         self._attendance = Attendance(self.ledger, answers, self._dispatcher)
@@ -132,28 +135,28 @@ class Shard:
 
     # Input.
 
-    def attach(self, room_bytes: int, producer: str = "") -> int:
-        """A client comes.
+    def attach(self, room_bytes: int, producer: str = "", owner: str = "") -> int:
+        """A client comes. One that comes back in time goes on with what it was leased.
 
         Args:
             room_bytes: how many bytes may be delivered to it at once.
-            producer: the id under which it numbers its publishes; "" for none.
+            producer: the id under which it numbers its publishes, and comes back; "" for none.
+            owner: whom it belongs to: nobody else can come in its place.
 
         Returns:
             The number of its session.
         """
-        self._session_number += 1
-        self._sessions[self._session_number] = Session(self._session_number, room_bytes, producer)
-        return self._session_number
+        return self._visits.attach(room_bytes, (owner, producer)).number
 
-    def detach(self, number: int, now_ms: int) -> None:
-        """A client has gone: its leases are lost."""
+    def holder(self, producer: str, owner: str) -> int:
+        """The number of the session that a client has already, whose connection is still there; 0 for none."""
+        return self._visits.holder((owner, producer))
+
+    def detach(self, number: int, now_ms: int, *, resumes: bool = False) -> None:
+        """A client has gone: its leases are lost; or, if `resumes`, once it does not come back in time."""
         self.tick(now_ms)
-        session = self._sessions.pop(number)
-        self._watching.forget_session(session)
-        for consumer in list(session.consumers.values()):
-            session.retire(consumer)
-        self._settling.lose([span for consumer in session.retired for span in consumer.spans], now_ms)
+        self._watching.forget_session(self._sessions[number])
+        self._settling.lose(self._visits.detach(number, now_ms, resumes=resumes and not self.draining), now_ms)
 
     def make_room(self, number: int, room_bytes: int) -> None:
         """A client can be sent `room_bytes` bytes now, in place of what was left before."""
@@ -214,6 +217,8 @@ class Shard:
                 self.ledger.dirty[item.batch.queue] = None
             elif isinstance(item, Span) and item.state == LEASED:
                 lost.append(item)
+            elif isinstance(item, Session):
+                lost += self._visits.forget(item)
             elif isinstance(item, Throttle):
                 item.queue.refilled(item)
                 self.ledger.dirty[item.queue] = None
@@ -221,8 +226,9 @@ class Shard:
                 self._watching.expire(item)
         self._settling.lose(lost, now_ms)
 
-    def drain(self, text: str) -> None:
+    def drain(self, text: str, now_ms: int) -> None:
         """Begins to shut down: publishes and consumers are refused from now on, and all consumers are stopped."""
+        self._settling.lose(self._visits.forget_all(), now_ms)
         self.draining = self._dispatcher.stopped = True
         for session in self._sessions.values():
             self._attendance.dismiss_session(session, "draining", text)

@@ -189,7 +189,7 @@ class Connection(asyncio.BufferedProtocol):
             self._deadline = None
         self._log = self._log.bind(client=self._session.name) if self._session.name else self._log
         self._log.debug("connection_opened")
-        self._number = self._pump.attach(self, self._session.producer)
+        self._number = self._pump.attach(self, self._session.producer, self._session.owner)
         self._watch_silence()
         sock = self._transport.get_extra_info("socket") if self._transport is not None else None
         if sock is not None and not self._session.listens:
@@ -239,7 +239,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reserved = 0
         if self._number:
             number, self._number = self._number, 0
-            self._pump.detach(number)
+            self._pump.detach(number, resumes=self._session.may_resume)
 
     def _end(self) -> None:
         """Gives up what the client holds, closes the socket once all is written, and aborts it if that takes long."""

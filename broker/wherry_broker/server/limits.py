@@ -23,6 +23,7 @@ class Limits:
         write_deadline_ms: how long a client may take nothing of what waits before its connection is aborted.
         unfinished_bytes_max: how much memory all connections may hold for frames that are not whole yet; the one that
             goes over it is closed.
+        resume_ms: how long what a client was leased outlives its connection.
         producer_window_ms: how long a producer is remembered that is not heard of.
         uncommitted_bytes_max: how much may wait to be made durable before nothing more is read from anyone.
     """
@@ -37,6 +38,7 @@ class Limits:
     unfinished_bytes_max: int = 268_435_456
     uncommitted_bytes_max: int = 67_108_864
     producer_window_ms: int = WINDOW_MS
+    resume_ms: int = 15_000
 
 
 class Unfinished:

@@ -46,6 +46,9 @@ class Client(Protocol):
     def hold_reading(self, *, hold: bool) -> None:
         """Stops or starts reading, for the sake of all."""
 
+    def close(self, code: str, text: str) -> None:
+        """Says GOODBYE, detaches and closes."""
+
 
 def restore(shard: Shard, log: Log, clock: Clock) -> int:
     """Reads a log into a new core, and begins a new segment of it.
@@ -95,21 +98,27 @@ class Pump:
         shard.state.homes.reserve_bytes = log.reserve_bytes
         self._measure_room()
 
-    def attach(self, client: Client, producer: str = "") -> int:
-        """A client comes, with the producer that it named in HELLO; returns the number of its session."""
-        number = self.shard.attach(client.room_bytes(), producer)
+    def attach(self, client: Client, producer: str = "", owner: str = "") -> int:
+        """A client comes, with the producer that it named in HELLO; returns the number of its session.
+
+        The same client may have a connection already, which it has given up and the broker knows nothing of that yet.
+        """
+        old = self.shard.holder(producer, owner)
+        if old:
+            self._clients[old].close("unavailable", "this client has connected anew")
+        number = self.shard.attach(client.room_bytes(), producer, owner)
         self._clients[number] = client
         client.hold_reading(hold=self._holding)
         return number
 
-    def detach(self, number: int) -> None:
-        """A client has gone. What it said before is taken, as far as the time of one turn goes."""
+    def detach(self, number: int, *, resumes: bool = False) -> None:
+        """A client has gone; it may come back if it `resumes`. What it said before is taken, for one turn's time."""
         waiting = self._waiting.pop(number, None)
         if waiting:
             self._take(number, waiting)
         self._backups.end(number)
         del self._clients[number]
-        self.shard.detach(number, self._clock.now_ms())
+        self.shard.detach(number, self._clock.now_ms(), resumes=resumes)
         self.wake()
 
     def submit(self, number: int, given: list[commands.Request | commands.Credit]) -> None:
@@ -171,7 +180,7 @@ class Pump:
     def drain(self, text: str, drained: Callable[[], None]) -> None:
         """Begins to shut down; calls `drained` once no lease is left and all that was said is durable."""
         self._drained = drained
-        self.shard.drain(text)
+        self.shard.drain(text, self._clock.now_ms())
         self.wake()
 
     def wake(self) -> None:

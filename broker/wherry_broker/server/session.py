@@ -6,6 +6,7 @@ violation of the protocol the session says GOODBYE, is `closing`, and takes noth
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, get_args
 
 from wherry.model import commands, replies
@@ -50,7 +51,9 @@ class Session:
         reader: cuts received bytes into frames.
         phase: opening until HELLO has been accepted, then open, at last closing.
         name: what the client calls itself.
-        producer: the id under which it numbers its publishes; "" for none.
+        producer: the id under which it numbers its publishes, and comes back; "" for none.
+        owner: whom it belongs to, as its token tells.
+        may_resume: whether the client may come back: not when it said goodbye, or broke the protocol.
         asked: what the client has asked of the log, which is not for the core.
         reason: why the session is closing, for the log; the code of the GOODBYE and its text.
         heartbeat_ms: the interval agreed on; 0 for none.
@@ -64,6 +67,8 @@ class Session:
         self.phase = OPENING
         self.name = ""
         self.producer = ""
+        self.owner = ""
+        self.may_resume = True
         self.reason = ("", "")
         self.heartbeat_ms = 0
         self.listens = True
@@ -145,6 +150,7 @@ class Session:
         self.listens = hello.heartbeat_ms > 0
         self.heartbeat_ms = min(hello.heartbeat_ms, self._limits.heartbeat_ms)
         self.producer = hello.producer
+        self.owner = hashlib.sha256(hello.token.encode("utf-8", "surrogatepass")).hexdigest() if hello.token else ""
         self.reader.frame_bytes_max = self._limits.frame_bytes_max
         welcome = replies.Welcome(
             codec.VERSION,
@@ -153,6 +159,7 @@ class Session:
             self._limits.frame_bytes_max,
             self._server,
             self._limits.producer_window_ms,
+            self._limits.resume_ms if hello.producer else 0,
         )
         self._send(welcome)
 
@@ -164,6 +171,7 @@ class Session:
         elif kind is commands.Ping:
             self._send(replies.Pong(message.nonce))
         elif kind is commands.Goodbye:
+            self.may_resume = False
             self.end(message.code, message.text)
         elif kind is not replies.Pong:
             self.close("bad_frame", f"{kind.__name__.upper()} is not for a client to say now")
@@ -171,6 +179,7 @@ class Session:
     def close(self, code: str, text: str) -> None:
         """Says GOODBYE and takes nothing more."""
         if self.phase != CLOSING:
+            self.may_resume = code not in {"bad_frame", "too_large"}
             self._send(commands.Goodbye(code, text))
             self.end(code, text)
 

@@ -116,6 +116,7 @@ class Settle(NamedTuple):
     deliveries: Deliveries
     duration_ms: OptionalDurationMs = None
     text: Text = ""
+    again: Flag = False
 
 
 class Commit(NamedTuple):
@@ -135,6 +136,8 @@ class Consume(NamedTuple):
     queue: QueueName
     credit: U64 = 0
     lease_ms: DurationMs = 0
+    epoch: U64 = 0
+    held: Deliveries = ()
 
 
 class Credit(NamedTuple):

@@ -24,6 +24,7 @@ from wherry.model.fields import (
     Name,
     Options,
     QueueRows,
+    Ranges,
     SettledRows,
     Spans,
     Text,
@@ -40,6 +41,7 @@ class Welcome(NamedTuple):
     frame_bytes_max: U32
     server: Name = ""
     producer_ms: U64 = 0
+    resume_ms: U64 = 0
 
 
 class Pong(NamedTuple):
@@ -66,6 +68,7 @@ class Done(NamedTuple):
 
     request: U32
     total: U64 = 0
+    stale: Ranges = ()
 
 
 class QueueInfo(NamedTuple):

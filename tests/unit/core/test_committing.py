@@ -183,7 +183,7 @@ def test_a_commit_of_nothing_is_done_at_once(driver):
 
 
 def test_a_broker_that_drains_takes_what_ends_work_in_hand(driver):
-    driver.shard.drain("the end")
+    driver.shard.drain("the end", driver.now)
     driver.said()
     assert refused(commit(driver, [], put("q", b"x"))).code == "draining"
     assert isinstance(commit(driver, [acked("q", (1, 1, 1))], put("q", b"x"))[0], replies.Committed)

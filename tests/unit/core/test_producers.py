@@ -144,7 +144,7 @@ def test_it_is_answered_though_the_queue_is_gone(driver):
 
 def test_it_is_answered_while_the_broker_shuts_down(driver):
     driver.publish(b"a", sequence=1)
-    driver.shard.drain("bye")
+    driver.shard.drain("bye", driver.now)
     assert driver.publish(b"a", sequence=1) == row(driver, 1, True)
     (refused,) = driver.publish(b"b", sequence=2)
     assert refused.code == "draining"

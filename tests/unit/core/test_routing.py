@@ -185,7 +185,7 @@ def test_to_each_queue_it_is_a_publish(block_of):
 
 
 def test_draining_refuses_it(driver):
-    driver.shard.drain("going")
+    driver.shard.drain("going", driver.now)
     assert publish(driver, b"x")[0].code == "draining"
 
 

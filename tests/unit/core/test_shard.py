@@ -138,7 +138,7 @@ def test_no_delivery_of_a_queue_in_memory_is_overtaken_by_the_next_attempt(drive
 def test_draining_stops_consumers_without_a_commit(driver):
     """What tells them waited for a next commit, which never comes when publishes are refused."""
     driver.consume()
-    driver.shard.drain("bye")
+    driver.shard.drain("bye", driver.now)
     assert driver.said() == [replies.Stopped(1, "draining", "bye")]
     driver.hold(Publish, "q", bytes(4))
     driver.hold(Consume, 2, "q")
@@ -148,7 +148,7 @@ def test_draining_stops_consumers_without_a_commit(driver):
 def test_draining_lets_leases_be_settled(driver):
     driver.publish(b"a", b"b")
     driver.consume(credit=1)
-    driver.shard.drain("bye")
+    driver.shard.drain("bye", driver.now)
     assert stale(driver.settle(Verb.ACK, (1, 1, 1))) == ()
     assert driver.counts() == (1, 0, 0, 0)
 

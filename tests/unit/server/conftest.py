@@ -26,15 +26,15 @@ class FakePump:
         self.calls: list[tuple[Any, ...]] = []
         self.attached: dict[int, Connection] = {}
 
-    def attach(self, client: Connection, producer: str = "") -> int:
+    def attach(self, client: Connection, producer: str = "", owner: str = "") -> int:
         number = 100 + len(self.calls)
         self.calls.append(("attach",))
         self.attached[number] = client
         return number
 
-    def detach(self, number: int) -> None:
+    def detach(self, number: int, *, resumes: bool = False) -> None:
         del self.attached[number]
-        self.calls.append(("detach",))
+        self.calls.append(("detach", resumes))
 
     def submit(self, number: int, given: list[Any]) -> None:
         assert number in self.attached

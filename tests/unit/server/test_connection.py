@@ -88,14 +88,14 @@ def test_who_does_not_come_in_is_never_attached(line, first):
 def test_what_was_said_before_a_goodbye_in_the_same_bytes_counts(line):
     made = line()
     made.say(HELLO, publish(1), commands.Goodbye(), publish(2))
-    assert made.pump.calls == [("attach",), ("submit", publish(1)), ("detach",)]
+    assert made.pump.calls == [("attach",), ("submit", publish(1)), ("detach", False)]
     assert_gone(made, "")
 
 
 def test_what_was_said_before_a_bad_frame_counts(opened):
     made = opened()
     made.feed(codec.encode(publish(1)) + BAD_FRAME + codec.encode(publish(2)))
-    assert made.pump.calls[1:] == [("submit", publish(1)), ("detach",)]
+    assert made.pump.calls[1:] == [("submit", publish(1)), ("detach", False)]
     assert_gone(made, "bad_frame")
 
 
@@ -145,7 +145,7 @@ def test_what_was_said_before_the_end_may_still_be_taken(opened, end):
 def test_a_lost_socket_detaches(opened):
     made = opened(heartbeat_ms=1000)
     made.connection.connection_lost(ConnectionResetError(104, "reset"))
-    assert made.pump.calls == [("attach",), ("detach",)]
+    assert made.pump.calls == [("attach",), ("detach", True)]
     assert made.loop.timers == []
     assert made.logged.entries[-1]["error"] == "[Errno 104] reset"
     made.connection.say([replies.Done(1)])

@@ -66,6 +66,9 @@ class Customer:
     def hold_reading(self, *, hold: bool) -> None:
         self.held = hold
 
+    def close(self, code: str, text: str) -> None:
+        self.closed(code, text)
+
     def confirmed(self) -> list[int]:
         return [row[0] for each in self.heard if type(each) is replies.Confirm for row in each.confirms]
 
@@ -75,7 +78,7 @@ class Yard:
 
     def __init__(self, loop, level: str = "synced", uncommitted_bytes_max: int = 1 << 20) -> None:
         self.loop, self.log, self.clock = loop, HeldLog(), Time()
-        self.shard = Shard(1, lambda: 0.5, QueueOptions(durability=level))
+        self.shard = Shard(1, lambda: 0.5, QueueOptions(durability=level), resume_ms=1_000)
         self.pump = Pump(self.shard, self.log, self.clock, loop, uncommitted_bytes_max)
 
     def come(self) -> tuple[int, Customer]:
@@ -349,3 +352,22 @@ def test_the_room_is_known_before_the_first_commit(loop):
     shard = Shard(1, lambda: 0.5, QueueOptions(durability="synced"))
     Pump(shard, log, Time(), loop, 1 << 20)
     assert shard.state.homes.room_bytes == 1_000
+
+
+def test_a_client_that_has_connected_anew_has_one_connection(yard):
+    made = yard()
+    told = []
+    old = Customer()
+    number = made.pump.attach(old, "4f2a", "me")
+
+    def closed(code, text):
+        told.append((code, text))
+        made.pump.detach(number, resumes=True)
+
+    old.closed = closed
+    made.pump.attach(Customer(), "4f2a", "not me")
+    assert told == []
+    new = made.pump.attach(Customer(), "4f2a", "me")
+    assert told == [("unavailable", "this client has connected anew")]
+    assert made.shard.holder("4f2a", "me") == new
+    assert number not in made.shard._sessions
