@@ -11,18 +11,11 @@ from typing import NamedTuple
 
 from simulation.promises import expect, messages_of, offsets, parts_of
 from simulation.restarts import Restarts
+from simulation.together import CAUSES, Together, Whole, commands_of, settled_by
 from wherry.model import commands, replies
 from wherry.model.commands import Verb
 from wherry_broker.core import records
 from wherry_broker.core.effects import Delivery
-
-CAUSES = {
-    Verb.ACK: records.SETTLED,
-    Verb.NACK: records.FAILED,
-    Verb.REJECT: records.REJECTED,
-    Verb.RELEASE: records.RELEASED,
-}
-"""How a delivery has ended when the broker says that a settle of that verb was done."""
 
 
 class Asked(NamedTuple):
@@ -33,12 +26,14 @@ class Asked(NamedTuple):
         at_ms: when the shard got it.
         latest_ms: the latest time that there had been by then; later than `at_ms` if the clock was set back.
         stale: the offsets that it names although their lease is over.
+        whole: what it comes to, if it is a COMMIT.
     """
 
     command: commands.Request
     at_ms: int
     latest_ms: int
     stale: frozenset[int]
+    whole: Whole | None = None
 
 
 class Audit:
@@ -66,15 +61,8 @@ class Audit:
         self.settled = {}
         self.counts = dict.fromkeys(
             (
-                "confirmed",
-                "delivered",
-                "settled",
-                "refused",
-                "duplicates",
-                "routed",
-                "rehomed",
-                "paged in",
-                "segments forgotten",
+                *("confirmed", "delivered", "settled", "refused", "duplicates", "routed", "rehomed", "paged in"),
+                *("segments forgotten", "commits"),
             ),
             0,
         )
@@ -100,6 +88,8 @@ class Audit:
         self._deadlines = {}
         self._new_keys = []
         self._removed = set()
+        self._stored_in = {}
+        self._together = Together()
 
     def key_name(self, queue):
         """What a queue is called in the books."""
@@ -224,17 +214,22 @@ class Audit:
     def issued(self, commit):
         """The broker asks for a commit."""
         index = self.restarts.issued(commit)
+        messages, ended = set(), {}
         for record in [part for each in commit.records for part in parts_of(each)]:
             kind = type(record)
             if kind is records.Published:
                 name = self._levels[record.queue][0]
                 for offset in range(record.first, record.first + record.block.count):
                     self._published[name, offset] = index
+                    messages.add(self.stored[name, offset])
             elif kind in {records.Removed, records.Returned, records.Died}:
-                name, cause = self._levels[record.queue][0], record.cause
+                name = self._levels[record.queue][0]
                 for offset in offsets(record.ranges):
                     attempt = self._attempts[name, offset] = self._attempts.get((name, offset), 0) + 1
-                    self._ended[name, offset, attempt] = (index, cause)
+                    ended[name, offset, attempt] = record.cause
+        self._ended.update({delivery: (index, cause) for delivery, cause in ended.items()})
+        self._stored_in.update(dict.fromkeys(messages, index))
+        self._together.issued(messages, ended)
 
     def answered(self, commit):
         """The log says that a commit is as durable as it was to be."""
@@ -257,10 +252,16 @@ class Audit:
             kind = type(command)
             if kind is commands.Credit:
                 continue
-            stale = self._surely_stale(command, now) if kind is commands.Settle else frozenset()
-            if kind is commands.Consume:
+            stale, whole = frozenset(), None
+            if kind is commands.Settle:
+                stale = self._surely_stale(command, now)
+                self._together.settling(command, settled_by(self.key_name(command.queue), command))
+            elif kind is commands.Commit:
+                stale = frozenset().union(*[self._surely_stale(each, now) for each in commands_of(command)[0]])
+                whole = self._together.asked(command, self.key_name)
+            elif kind is commands.Consume:
                 link.consumers.setdefault(command.consumer, self.key_name(command.queue))
-            link.asked[command.request] = Asked(command, now, self._latest_ms, stale)
+            link.asked[command.request] = Asked(command, now, self._latest_ms, stale, whole)
 
     def _surely_stale(self, command, now):
         """What a settle names although its lease is over; extends what it extends."""
@@ -354,8 +355,23 @@ class Audit:
         self._told[name] = max(self._told.get(name, 0), first + len(messages) - 1)
         self.counts["confirmed"] += len(messages)
 
+    def _said_committed(self, link, committed):
+        asked = link.asked.pop(committed.request)
+        expect(not asked.stale, "a settle counts only while its lease runs", asked)
+        settles, publishes = commands_of(asked.command)
+        for publish, (first, duplicate, durability) in zip(publishes, committed.publishes, strict=True):
+            self._check_dedupe(asked._replace(command=publish), first, duplicate)
+            if not duplicate:
+                messages = messages_of(publish.lengths, publish.block)
+                self._take_confirmed(publish.queue, first, messages, durability)
+        for settle in settles:
+            for name, offset, attempt, verb in settled_by(self.key_name(settle.queue), settle):
+                self._take_settled((name, offset), attempt, verb)
+        self._together.done(asked.whole, self._stored_in, self._ended)
+        self.counts["commits"] += 1
+
     def _check_dedupe(self, asked, first, duplicate):
-        command, at_ms, latest_ms, _ = asked
+        command, at_ms, latest_ms, *_ = asked
         key = (self.key_name(command.queue), command.dedupe)
         newest = known, until = self._dedupe.get(key, (0, 0))
         if until <= latest_ms or known < self._floors.get(command.queue, 0) or first < known:
@@ -385,15 +401,14 @@ class Audit:
 
     def _said_settled(self, link, settled):
         for request, stale_ranges in settled.settles:
-            command, _, _, surely_stale = link.asked.pop(request)
+            command, _, _, surely_stale, _ = link.asked.pop(request)
             stale = {offset for first, count in stale_ranges for offset in range(first, first + count)}
             late = surely_stale - stale
             expect(not late, "a settle counts only while its lease runs", command, sorted(late))
             name = self.key_name(command.queue)
-            for first, count, attempt in command.deliveries if command.verb != Verb.EXTEND else ():
-                for offset in range(first, first + count):
-                    if offset not in stale:
-                        self._take_settled((name, offset), attempt, command.verb)
+            for _, offset, attempt, verb in settled_by(name, command) if command.verb != Verb.EXTEND else ():
+                if offset not in stale:
+                    self._take_settled((name, offset), attempt, verb)
 
     def _take_settled(self, key, attempt, verb):
         if "@" not in key[0]:
@@ -405,13 +420,19 @@ class Audit:
             self.counts["settled"] += 1
 
     def _said_error(self, link, error):
-        command = link.asked.pop(error.request).command
+        command, _, _, _, whole = link.asked.pop(error.request)
+        self._together.refused(whole, self._ended)
+        for batch in whole.batches if whole else ():
+            self._take_refused(batch.messages)
         if type(command) not in {commands.Publish, commands.PublishTopic}:
             return
         messages = messages_of(command.lengths, command.block)
         if error.accepted:
             self._take_confirmed(command.queue, error.first, messages[: error.accepted], error.durability)
-        for message in messages[error.accepted :]:
+        self._take_refused(messages[error.accepted :])
+
+    def _take_refused(self, messages):
+        for message in messages:
             stored = [queue for queue in self.sent[message] if (queue, message) in self._where]
             expect(not stored, "refused means refused", message, stored)
             self._refused.add(message)
@@ -425,5 +446,6 @@ _SAID = {
     replies.Confirm: Audit._said_confirm,
     replies.Routed: Audit._said_routed,
     replies.Settled: Audit._said_settled,
+    replies.Committed: Audit._said_committed,
     replies.Error: Audit._said_error,
 }

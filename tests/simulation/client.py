@@ -7,6 +7,7 @@ from functools import partial
 from simulation.promises import expect, messages_of
 from wherry import errors
 from wherry.conversation import (
+    Answered,
     Confirmed,
     ConsumerStopped,
     Conversation,
@@ -17,9 +18,9 @@ from wherry.conversation import (
     Settled,
     Welcomed,
 )
-from wherry.model import commands
+from wherry.model import commands, replies
 from wherry.model.commands import Verb
-from wherry.wire.messages import pack_sizes
+from wherry.wire.messages import pack_lengths, pack_sizes
 
 SCRATCH = memoryview(bytearray(262_144))
 VERBS = (*[Verb.ACK] * 8, Verb.NACK, Verb.NACK, Verb.REJECT, Verb.RELEASE, Verb.EXTEND, Verb.EXTEND)
@@ -107,6 +108,8 @@ class Client:
         chance = self._rng.random()
         if self._old and chance < 0.05:
             self._settle_old(self._old.pop())
+        elif self._rng.random() < self._settings.commit_share:
+            self.commit()
         elif self.held and chance < self._settings.settle_share:
             self.settle()
         elif self._rng.random() < self._settings.oddity_share:
@@ -152,20 +155,19 @@ class Client:
         self._audit.sent[b"\x80" + body] = self._settings.bound[name] if name in SUBJECTS else (name,)
         return (b"\x80", body)
 
+    def _envelope(self):
+        if self._rng.random() < 0.6:
+            return Envelope()
+        return Envelope(
+            priority=self._below(3),
+            delay_ms=self._pick(DELAYS),
+            ttl_ms=self._pick(TTLS),
+            dedupe=self._pick(("", "", "k1", "k2", "k3", f"n{self._serial}")),
+        )
+
     def publish(self):
         """Publishes a few messages, one by one or as a batch."""
-        name = self._pick(self._names)
-        plain = self._rng.random() < 0.6
-        envelope = (
-            Envelope()
-            if plain
-            else Envelope(
-                priority=self._below(3),
-                delay_ms=self._pick(DELAYS),
-                ttl_ms=self._pick(TTLS),
-                dedupe=self._pick(("", "", "k1", "k2", "k3", f"n{self._serial}")),
-            )
-        )
+        name, envelope = self._pick(self._names), self._envelope()
         if self._rng.random() < 0.5:
             messages = [self._message(name) for _ in range(1 + self._below(6))]
             waiter = (name, [b"".join(each) for each in messages])
@@ -210,6 +212,25 @@ class Client:
         for part in ((held.low, low), (high, held.high)):
             if part[0] < part[1]:
                 self.held.append(Held(held.delivery, *part, held.consumer))
+
+    def commit(self):
+        """Settles some of what it holds and publishes a little, all or nothing."""
+        count = min(len(self.held), self._below(3))
+        taken = [self.held.pop(self._below(len(self.held))) for _ in range(count)]
+        settles, rows, block = [], [], b""
+        for held in taken:
+            delivery, verb = held.delivery, self._pick(VERBS[:-2])
+            row = (held.low, held.high - held.low, delivery.attempt)
+            settles.append((delivery.queue, verb, delivery.epoch, (row,), self._pick((None, 10)), "why"))
+        shared = (self._pick(self._names), self._envelope()) if self._rng.random() < 0.3 else None
+        for _ in range(self._below(4 if taken else 2)):
+            name, envelope = shared or (self._pick(self._names), self._envelope())
+            messages = [b"".join(self._message(name)) for _ in range(1 + self._below(3))]
+            rows.append((name, pack_lengths(messages), *envelope))
+            block += b"".join(messages)
+        self.conversation.request(
+            lambda request: commands.Commit(request, tuple(settles), tuple(rows), block=block), taken, self._deadline()
+        )
 
     def _settle(self, held, verb, low, count):
         duration_ms = self._pick((None, None, 0, 10, 200)) if verb in {Verb.NACK, Verb.EXTEND} else None
@@ -281,11 +302,18 @@ class Client:
                 self._audit.check_identity((name, offset), next(messages))
             self.held.append(Held(delivery, delivery.first, delivery.first + delivery.count, event.consumer))
 
+    def _answered(self, event):
+        if type(event.reply) is replies.Committed:
+            for held in event.waiter:
+                self.conversation.finish(held.consumer, held.high - held.low)
+
     def _failed(self, event):
         for waiter in event.waiters:
             error = event.error()
+            if isinstance(waiter, list) and isinstance(error, errors.Refused):
+                self.held += waiter
             self.unknown += isinstance(error, errors.Disconnected)
-            if isinstance(waiter, tuple) and isinstance(error, errors.Internal):
+            if isinstance(waiter, tuple | list) and isinstance(error, errors.Internal):
                 expect(False, "the broker has no bugs", error)
 
     def _settled(self, event):
@@ -307,6 +335,7 @@ class Client:
 
 
 _EVENTS = {
+    Answered: Client._answered,
     Confirmed: Client._confirmed,
     Delivered: Client._delivered,
     Failed: Client._failed,

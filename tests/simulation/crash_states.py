@@ -117,9 +117,9 @@ class Workload:
         self._request += 1
         self._shard.submit(self._session, kind(self._request, *fields, **more), NOW_MS)
         self._shard.dispatch(NOW_MS)
-        self._commit()
+        self._make_durable()
 
-    def _commit(self):
+    def _make_durable(self):
         log, disk = self._log, self.disk
         while True:
             commit = self._shard.take_batch(
@@ -188,6 +188,15 @@ class Workload:
 
     def _release(self):
         self._settle(commands.Verb.RELEASE)
+
+    def _commit(self):
+        """Settles a message, and publishes into its queue and another one."""
+        verb, epoch = commands.Verb.ACK, self._shard.state.epoch
+        settles = tuple(("q", verb, epoch, (self._held.pop(0),), None, "") for _ in self._held[:1])
+        bodies = [bytes([65 + (self._request + number) % 26]) * 300 for number in range(4)]
+        lengths = (300).to_bytes(4, "big") * 2
+        publishes = tuple((queue, lengths, 0, "", 0, 0, 0, "") for queue in ("q", "r"))
+        self._submit(commands.Commit, settles, publishes, block=b"".join(bodies))
 
     def _purge(self):
         self._submit(commands.Purge, "q", ("ready", "delayed", "dead"))

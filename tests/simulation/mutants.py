@@ -161,9 +161,9 @@ def segments_are_removed_before_that_is_on_the_disk(patch):
 def entry_numbers_begin_anew_with_a_start(patch):
     real = FileLog.start
 
-    def start(self, preamble):
+    def start(self, preamble, owed_bytes=0):
         self._entry = 1
-        real(self, preamble)
+        real(self, preamble, owed_bytes)
 
     patch.setattr(FileLog, "start", start)
 
@@ -350,8 +350,8 @@ def the_bound_is_off_by_one(patch):
 def a_lost_lease_counts_no_attempt(patch):
     real = Queue._end_delivery
 
-    def end(self, span):
-        real(self, span)
+    def end(self, span, cause):
+        real(self, span, cause)
         span.attempt -= 1
 
     patch.setattr(Queue, "_end_delivery", end)

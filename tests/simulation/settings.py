@@ -30,6 +30,7 @@ class Settings:
     big_messages: bool
     settle_share: float
     oddity_share: float
+    commit_share: float
     risks_removals: bool
     topic_share: float
     weights: dict = field(default_factory=dict)
@@ -66,6 +67,7 @@ def draw_settings(rng):
         big_messages=choice([False, False, True]),
         settle_share=choice([0.3, 0.6, 0.9]),
         oddity_share=choice([0.05, 0.05, 0.3]),
+        commit_share=choice([0.0, 0.05, 0.3]),
         risks_removals=choice([False, True, True]),
         topic_share=choice([0.0, 0.05, 0.3]),
     )

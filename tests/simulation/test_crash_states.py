@@ -11,12 +11,13 @@ import time
 
 import pytest
 
+import simulation.verb_mutants  # noqa: F401 (lists its own)
 from simulation.crash_states import Workload, disk_of, disks, recovered
 from simulation.mutants import MUTANTS
 from simulation.restarts import differences
 from wherry_broker.log.recovery import CorruptLog
 
-DEFAULT_SUBSETS = 26
+DEFAULT_SUBSETS = 16
 SUBSETS = int(os.environ.get("WHERRY_TEST_SUBSETS", str(DEFAULT_SUBSETS)))
 LONG_WORKLOADS = 5
 
@@ -38,6 +39,9 @@ SHORT = [
     ("declare", "publish batch", "consume", "nack"),
     ("declare", "publish batch", "consume", "reject"),
     ("declare", "publish", "consume", "release"),
+    ("declare", "publish batch", "consume", "commit"),
+    ("declare", "commit"),
+    ("declare written", "publish batch", "consume", "commit"),
     ("declare topics", "publish topic"),
     ("declare topics", "publish topic", "restart", "publish topic"),
     ("declare topics", "publish topic", "publish", "consume", "ack"),
@@ -48,7 +52,7 @@ SHORT = [
 LONG_OPERATIONS = (
     *["publish", "publish batch", "publish large", "publish delayed", "publish once"],
     *["ack"] * 4,
-    *["nack", "reject", "release", "purge", "restart", "consume"],
+    *["commit", "nack", "reject", "release", "purge", "restart", "consume"],
 )
 
 
@@ -97,6 +101,7 @@ def test_every_state_is_one_that_was_promised():
 @pytest.mark.parametrize(
     "name",
     [
+        "a commit is written as two entries",
         "a sync is skipped",
         "a torn tail is taken as whole",
         "more than the torn tail is cut",
