@@ -363,17 +363,33 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
         if known is None and old.sequence > self.model.producer.answered:
             return  # it was refused, or its producer is forgotten: it would count as new
         _, *fields = old
-        _, reply = self.submit(self.session(which), commands.Publish, *fields)
+        _, reply = self.submit(self.session(which), type(old), *fields)
         if known is None:
             self.refused(reply, "invalid")
-            return
+        elif type(old) is commands.Commit:
+            self.check_committed_again(old, known, reply)
+        else:
+            self.check_published_again(old, known, reply)
+
+    def check_committed_again(self, old, known, reply):
+        rows = [
+            (first, not stored or not row[7], self.level_of(queue))
+            for (queue, first, stored), row in zip(known, old.publishes, strict=True)
+        ]
+        assert reply == replies.Committed(self.request, tuple(rows))
+
+    def level_of(self, queue):
+        return "synced" if self.model.queues.get(queue.name) is queue else "memory"
+
+    def check_published_again(self, old, known, reply):
         queue, first, stored = known
         if 0 < stored < len(old.lengths) // 4:
             self.refused(reply, "busy")
             assert (reply.first, reply.accepted) == (first, stored)
         else:
-            level = "synced" if self.model.queues.get(queue.name) is queue else "memory"
-            assert reply == replies.Confirm(level, ((self.request, first, not stored or not old.dedupe),))
+            assert reply == replies.Confirm(
+                self.level_of(queue), ((self.request, first, not stored or not old.dedupe),)
+            )
 
     publish_yet_again = publish_again
 
@@ -441,8 +457,9 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
             max_size=3,
         ),
         jitter=st.sampled_from([0.0, 0.5, 0.99]),
+        behind=st.sampled_from([None, None, 0, 2]),
     )
-    def commit_together(self, which, settles, publishes, jitter):
+    def commit_together(self, which, settles, publishes, jitter, behind):
         """A COMMIT: all of it happens, or nothing."""
         self.jitter = jitter
         rows = [self.settle_row(*each) for each in settles if self.delivered]
@@ -454,9 +471,19 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
             stored.append((name, bodies, command))
             block += b"".join(bodies)
         asked = [(row[0], list(VERBS)[row[1]], commands.Settle(0, *row)) for row in rows]
-        _, reply = self.submit(
-            self.session(which), commands.Commit, tuple(rows), tuple(each[1:9] for *_, each in stored), block=block
+        numbers = ()
+        if behind is not None:
+            self.sequence += 1
+            numbers = (self.sequence, max(0, self.sequence - 1 - behind))
+        whole, reply = self.submit(
+            self.session(which),
+            commands.Commit,
+            tuple(rows),
+            tuple(each[1:9] for *_, each in stored),
+            *numbers,
+            block=block,
         )
+        self.sent += [whole] if whole.sequence else []
         for name in self.shard.state.names:  # one that is published to may have been declared
             self.model_queue(name)
         known = [each for each in stored if each[0] in self.model.queues]
@@ -470,6 +497,12 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
             assert (reply.code, reply.queue) in reasons, (reply, reasons)
             return
         assert reply == replies.Committed(self.request, answer)
+        if whole.sequence and (asked or stored):
+            done = [
+                (self.model.queues[name], first, 0 if duplicate else len(bodies))
+                for (name, bodies, _), (first, duplicate, _) in zip(stored, answer, strict=True)
+            ]
+            self.model.producer.remember(whole, done, self.now)
         names = [name for name, *_ in (*asked, *stored)]
         mark = max((self.marks.get(name, 0) for name in names), default=0)
         self.held[-1] = (self.held[-1][0], mark)

@@ -135,7 +135,7 @@ EXAMPLES = [
     commands.PublishTopic(21, "orders.eu", pack_sizes([2, 1]), block=b"\x80a\x80"),
     commands.Settle(2, "q", 0, EPOCH, ((1, 2, 1), (3, 1, 1))),
     commands.Commit(
-        21, (("q", 0, EPOCH, ((4, 1, 1),), None, ""),), (("q", pack_sizes([1]), 0, "", 0, 0, 0, ""),), b"\x80"
+        21, (("q", 0, EPOCH, ((4, 1, 1),), None, ""),), (("q", pack_sizes([1]), 0, "", 0, 0, 0, ""),), block=b"\x80"
     ),
     commands.Consume(3, 2, "q", 10),
     commands.Credit(1, 100),

@@ -15,9 +15,10 @@ from wherry.model.commands import Verb
 from wherry.model.fields import BATCH_MESSAGES_MAX
 from wherry_broker.core import bounds, decide, records
 from wherry_broker.core.refusal import Refusal
+from wherry_broker.core.sequences import Sequences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from wherry.model.fields import CommittedRow
     from wherry_broker.core.answers import Answers
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.ledger import Ledger
     from wherry_broker.core.queue import Queue
-    from wherry_broker.core.records import Fact
+    from wherry_broker.core.records import Change, Fact
     from wherry_broker.core.settling import Settling
     from wherry_broker.core.state import State
 
+DEDUPE = 7
+"""The place of the dedupe key in the row of a publish."""
 ENDINGS = frozenset({Verb.ACK, Verb.NACK, Verb.REJECT, Verb.RELEASE})
 """What a commit may do to a delivery: an EXTEND ends none, and needs nothing to happen with it."""
 
@@ -124,11 +127,12 @@ class Committing:
         self._catalogue = catalogue
         self._settling = settling
         self._draw = draw
+        self._sequences = Sequences(ledger.state)
 
     def commit(self, session: Session, command: commands.Commit, now_ms: int) -> None:
         """Does all that a COMMIT asks for, or refuses it."""
         settles, publishes = settles_of(command), publishes_of(command)
-        parts: dict[str, Part] = {}
+        parts: dict[str, Part] = {}  # by queue, in the order in which the command names them
         self._settle(parts, settles, now_ms)
         for position, publish in enumerate(publishes):
             if publish.queue not in parts:
@@ -138,10 +142,32 @@ class Committing:
         self._check_disk(parts)
         ended = [fact for part in parts.values() for fact in part.ended]
         stored = [fact for part in parts.values() for fact in part.stored]
-        self._ledger.apply([*ended, *dropped, *stored])
-        rows = {position: row for part in parts.values() for position, row in part.rows.items()}
-        reply = replies.Committed(command.request, tuple(rows[position] for position in range(len(publishes))))
+        new: list[Change] = [*ended, *dropped, *stored]
+        if command.sequence and parts:
+            new.append(self._sequences.fact(session, command.answered, now_ms, _rows(command, parts, publishes)))
+        self._ledger.apply(new)
+        row_of = {position: row for part in parts.values() for position, row in part.rows.items()}
+        reply = replies.Committed(command.request, tuple(row_of[position] for position in range(len(publishes))))
         self._answers.say(session, reply, self._bind([part.queue for part in parts.values()], now_ms))
+
+    def answer_again(self, session: Session, command: commands.Commit) -> bool:
+        """Answers a commit whose sequence is known as it was answered before; False when it is new.
+
+        Raises:
+            Refusal: invalid or unavailable, nothing can be done under this sequence.
+        """
+        rows = self._sequences.known(session, command.sequence)
+        if not rows:
+            return False
+        queues = [self._ledger.state.queues.get(row.queue) for row in rows]
+        result = []
+        for asked, row, queue in zip(command.publishes, rows, queues, strict=False):
+            level = queue.options.durability if queue is not None else "memory"  # it was deleted since
+            # Of one with a dedupe key a duplicate means that another was stored under it, and the first answer said so.
+            result.append((row.first, not row.stored or not asked[DEDUPE], level))
+        mark = max(self._ledger.newest_mark if queue is None else queue.mark for queue in queues)
+        self._answers.say(session, replies.Committed(command.request, tuple(result)), mark)
+        return True
 
     def _settle(self, parts: dict[str, Part], settles: Sequence[commands.Settle], now_ms: int) -> None:
         state = self._ledger.state
@@ -170,6 +196,19 @@ class Committing:
         for queue in queues:
             queue.mark = mark
         return mark
+
+
+def _rows(
+    command: commands.Commit, parts: dict[str, Part], publishes: Sequence[commands.Publish]
+) -> Iterator[records.Row]:
+    """What is remembered of a commit: a row for each publish, in order, then one for each queue that it settles in."""
+    for position, publish in enumerate(publishes):
+        part = parts[publish.queue]
+        first, duplicate, _ = part.rows[position]
+        yield records.Row(command.sequence, part.queue.number, first, 0 if duplicate else len(publish.lengths) // 4)
+    for part in parts.values():
+        if part.ended:
+            yield records.Row(command.sequence, part.queue.number, 0, 0)
 
 
 def settles_of(command: commands.Commit) -> list[commands.Settle]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from wherry_broker.core.records import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from wherry_broker.core.records import Row, Sequenced
 
@@ -52,7 +52,7 @@ class Producers:
 
     Attributes:
         window_ms: how long one is remembered that is not heard of.
-        rows: how many sequences are remembered in all.
+        rows: how many rows are remembered in all: a sequence has one for each queue that it went to.
     """
 
     def __init__(self) -> None:
@@ -75,10 +75,8 @@ class Producers:
         stored = producer.stored
         for row in record.rows:
             sequence = row[0]
-            if sequence in stored:
-                stored[sequence] += (row,)
-            elif sequence > producer.answered:
-                stored[sequence] = (row,)
+            if sequence > producer.answered:
+                stored[sequence] = (*stored.get(sequence, ()), row)
                 self.rows += 1
             producer.newest = max(producer.newest, sequence)
         if not stored:
@@ -94,7 +92,7 @@ class Producers:
         for row in rows:
             producer.stored[row[0]] = (*producer.stored.get(row[0], ()), row)
         producer.newest = max(producer.stored, default=answered)
-        self.rows += len(producer.stored)
+        self.rows += len(rows)
 
     def forget_idle(self, now_ms: int) -> None:
         """Forgets those that were not heard of for the window."""
@@ -102,7 +100,7 @@ class Producers:
             name = next(iter(self._known))
             if self._known[name].heard_at_ms + self.window_ms > now_ms:
                 return
-            self.rows -= len(self._known.pop(name).stored)
+            self.rows -= _count(self._known.pop(name).stored.values())
 
     def limit(self, now_ms: int) -> None:
         """Takes all as heard of by now at the latest: a clock that was set back makes none last longer."""
@@ -138,6 +136,8 @@ class Producers:
         stored = producer.stored
         # A client sends its sequences in order, so those that are answered stand first.
         over = list(takewhile(lambda sequence: sequence <= answered, stored))
-        for sequence in over:
-            del stored[sequence]
-        self.rows -= len(over)
+        self.rows -= _count(stored.pop(sequence) for sequence in over)
+
+
+def _count(stored: Iterable[tuple[Row, ...]]) -> int:
+    return sum(map(len, stored))

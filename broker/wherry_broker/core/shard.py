@@ -287,6 +287,8 @@ class Shard:
         self._publishing.publish(session, self._catalogue.opened(command.queue), command, now_ms)
 
     def _commit(self, session: Session, command: commands.Commit, now_ms: int) -> None:
+        if command.sequence and self._committing.answer_again(session, command):
+            return
         if not command.settles:  # with a settle it ends work in hand, which draining waits for
             self._check_not_draining()
         self._committing.commit(session, command, now_ms)

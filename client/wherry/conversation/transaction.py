@@ -183,7 +183,7 @@ class Draft:
             for each in self._settles.values()
         )
         publishes = tuple((each.queue, pack_sizes(each.sizes), *each.envelope) for each in self._publishes)
-        return commands.Commit(request, settles, publishes, b"".join(self._pieces))
+        return commands.Commit(request, settles, publishes, block=b"".join(self._pieces))
 
     def committed(self, reply: replies.Committed) -> None:
         """All of it was done: the receipts are there, and the credit of what was settled is back."""

@@ -125,6 +125,8 @@ class Commit(NamedTuple):
     request: U32
     settles: CommitSettles
     publishes: CommitPublishes = ()
+    sequence: U64 = 0
+    answered: U64 = 0
     block: bytes = b""
 
 

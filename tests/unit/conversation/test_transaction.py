@@ -75,7 +75,7 @@ def test_neighbouring_publishes_share_a_row_but_for_dedupe_keys(draft):
             ("a", pack_sizes([2]), 0, "", 0, 0, 0, "x"),
             ("a", pack_sizes([2]), 0, "", 0, 0, 0, "x"),
         ),
-        b"\x801\x80two\x81\xa1k\x013\x804\x804",
+        block=b"\x801\x80two\x81\xa1k\x013\x804\x804",
     )
 
 

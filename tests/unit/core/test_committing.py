@@ -198,3 +198,58 @@ def test_all_is_there_after_a_restart(driver, make_shard):
     assert fresh.counts("q") == (1, 0, 0, 1)
     assert fresh.counts("r") == (1, 0, 0, 0)
     assert fresh.publish(b"x", queue="r", dedupe="k") == [replies.Confirm("synced", ((fresh.request, 1, True),))]
+
+
+def sequenced(make_shard):
+    """A shard whose client numbers its publishes, and holds three messages of `q`."""
+    driver = make_shard()
+    driver.session = driver.shard.attach(1 << 30, "producer")
+    driver.publish(b"a", b"b", b"c")
+    driver.consume()
+    return driver
+
+
+def test_a_commit_that_is_sent_again_is_done_once(make_shard):
+    driver = sequenced(make_shard)
+    what = [acked("q", (1, 1, 1))], put("r", b"x", b"y"), put("r", b"z", dedupe="k"), put("q", b"d")
+    rows = ((1, False, "synced"), (3, False, "synced"), (4, False, "synced"))
+    assert commit(driver, *what, sequence=1) == [replies.Committed(driver.request, rows)]
+    before = driver.counts("q"), driver.counts("r"), len(driver.log)
+    again = ((1, True, "synced"), (3, False, "synced"), (4, True, "synced"))
+    assert commit(driver, *what, sequence=1) == [replies.Committed(driver.request, again)]
+    assert (driver.counts("q"), driver.counts("r"), len(driver.log)) == before
+    assert refused(commit(driver, *what, sequence=2)).code == "stale_delivery"
+
+
+def test_one_that_only_settles_is_remembered_too(make_shard):
+    driver = sequenced(make_shard)
+    settle = [acked("q", (1, 1, 1))]
+    for _ in range(2):
+        assert commit(driver, settle, sequence=1) == [replies.Committed(driver.request, ())]
+    fresh = make_shard()
+    for record in driver.log:
+        fresh.shard.restore(record)
+    fresh.shard.restored(fresh.now)
+    fresh.session = fresh.shard.attach(1 << 30, "producer")
+    assert commit(fresh, settle, sequence=1) == [replies.Committed(fresh.request, ())]
+    assert refused(commit(fresh, settle, sequence=2)).code == "stale_delivery"
+
+
+def test_a_refused_commit_is_not_remembered(make_shard):
+    driver = sequenced(make_shard)
+    assert refused(commit(driver, [acked("q", (1, 1, 2))], sequence=1)).code == "stale_delivery"
+    assert commit(driver, [acked("q", (1, 1, 1))], sequence=1) == [replies.Committed(driver.request, ())]
+
+
+def test_what_is_remembered_of_commits_is_counted_by_queue(make_shard):
+    driver = sequenced(make_shard)
+    producers = driver.shard.state.producers
+    commit(driver, [acked("q", (1, 1, 1))], put("r", b"x"), put("s", b"y"), sequence=1)
+    assert producers.rows == 3
+    commit(driver, [], put("r", b"x"), sequence=2, answered=1)
+    assert producers.rows == 1
+
+
+def test_a_sequence_needs_a_producer(driver):
+    assert refused(commit(driver, [acked("q", (1, 1, 1))], sequence=1)).code == "invalid"
+    assert driver.counts("q") == (0, 0, 3, 0)

@@ -28,7 +28,9 @@ TO_THE_CORE = [
     PUBLISH,
     commands.PublishTopic(8, "orders.eu", pack_sizes([3]), block=b"\x80hi"),
     commands.Settle(1, "q", 0, 1, ((5, 1, 1),)),
-    commands.Commit(1, (("q", 0, 1, ((5, 1, 1),), None, ""),), (("q", pack_sizes([1]), 0, "", 0, 0, 0, ""),), b"\x80"),
+    commands.Commit(
+        1, (("q", 0, 1, ((5, 1, 1),), None, ""),), (("q", pack_sizes([1]), 0, "", 0, 0, 0, ""),), block=b"\x80"
+    ),
     commands.Consume(2, 1, "q", 10),
     commands.Credit(1, 20),
     commands.Stop(3, 1),
