@@ -29,6 +29,8 @@ from wherry_broker.server.limits import Limits
 from wherry_broker.server.listener import Listener
 from wherry_broker.server.pump import Pump, restore
 
+pytest_plugins = ["wherry_broker.pytest_plugin"]  # where wherry is installed it is there anyway
+
 # Where a change is judged, the same examples for every change; elsewhere, and in `make sim`, new ones every time.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):

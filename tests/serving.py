@@ -9,6 +9,7 @@ import sys
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from installing import ROOT, plain_environ
+from wherry_broker.testing import Server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,17 +82,8 @@ class Served(CommandLine):
     def __init__(self, folder: Path, *options: str, **environ: str) -> None:
         super().__init__(folder, **environ)
         self.log = folder / "broker.log"
-        with self.log.open("ab") as log:
-            self.process = self.start(
-                "serve", "--port", "0", *options, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
-            )
-        assert self.process.stdout is not None
-        ready = self.process.stdout.readline().decode()
-        if not ready.startswith("wherry ready on "):
-            self.process.kill()
-            raise AssertionError(f"{ready!r}: {self.log.read_text('utf-8')}")
-        self.port = int(ready.rpartition(":")[2])
-        self.url = f"wherry://127.0.0.1:{self.port}"
+        self._server = Server(*options, environ=self.environ, log=self.log)
+        self.process, self.port, self.url = self._server.process, self._server.port, self._server.url
         self.environ["WHERRY_URL"] = self.url
 
     def __enter__(self) -> Self:
@@ -104,11 +96,4 @@ class Served(CommandLine):
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ends the broker; returns its exit code."""
-        self.process.send_signal(number)
-        try:
-            return self.process.wait(DEADLINE_S)
-        finally:
-            self.process.kill()
-            self.process.wait()
-            if self.process.stdout is not None:
-                self.process.stdout.close()
+        return self._server.stop(number)

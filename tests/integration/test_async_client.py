@@ -19,6 +19,13 @@ async def take(consumer, count: int) -> list[wherry.Message]:
         return [await anext(consumer) for _ in range(count)]
 
 
+@pytest.fixture
+async def virtual(wherry_broker):
+    """A client of a broker on a clock that the test moves."""
+    async with wherry_broker.connect() as broker:
+        yield broker
+
+
 # Connecting.
 
 
@@ -274,20 +281,34 @@ async def message_ack(message: wherry.Message) -> None:
     await message.ack()
 
 
-async def test_a_delay_and_a_moment(client, running):
-    queue = client.queue("q")
+async def test_a_delay_and_a_moment(virtual, wherry_broker):
+    queue = virtual.queue("q")
     await queue.publish(b"delayed", delay=timedelta(milliseconds=30))
-    await queue.publish(b"at", at=datetime.now(UTC) + timedelta(milliseconds=60))
-    assert running.counts("q") == (0, 2, 0, 0)
+    await queue.publish(b"at", at=wherry_broker.now + timedelta(milliseconds=60))
+    assert (await queue.info()).delayed == 2
     consumer = queue.consume()
-    assert [each.body for each in await take(consumer, 2)] == [b"delayed", b"at"]
+    found: list[bytes] = []
+    taking = asyncio.ensure_future(collect(consumer, found))
+    for passed, seen in ((0.029, []), (0.001, [b"delayed"]), (0.029, [b"delayed"]), (0.001, [b"delayed", b"at"])):
+        await wherry_broker.advance(passed)
+        assert found == seen
+    await consumer.stop()
+    await taking
 
 
-async def test_a_time_to_live(client, running):
-    queue = client.queue("q")
+async def collect(consumer, found: list[bytes]) -> None:
+    async for message in consumer:
+        found.append(message.body)  # noqa: PERF401 (it is looked at meanwhile)
+
+
+async def test_a_time_to_live(virtual, wherry_broker):
+    queue = virtual.queue("q")
     await queue.publish(b"x", ttl=0.02)
-    await running.until(lambda: running.counts("q") == (0, 0, 0, 0))
-    assert (await queue.info()).removed == {"expired": 1}
+    await wherry_broker.advance(0.019)
+    assert (await queue.info()).ready == 1
+    await wherry_broker.advance(0.001)
+    info = await queue.info()
+    assert (info.ready, info.removed) == (0, {"expired": 1})
     with pytest.raises(ValueError, match="more than 0"):
         await queue.publish(b"x", ttl=0)
     with pytest.raises(wherry.Invalid, match="ttl"):
@@ -394,15 +415,15 @@ async def test_busy_says_when_to_come_back(client):
     assert found[2] is not found[3]
 
 
-async def test_a_publish_waits_until_there_is_room(client, monkeypatch):
-    monkeypatch.setattr("wherry.aio.queue.random.random", lambda: 0.0)
-    queue = await client.declare("q", max_messages=1)
+async def test_a_publish_waits_until_there_is_room(virtual, wherry_broker):
+    queue = await virtual.declare("q", max_messages=1)
     await queue.publish(b"first")
     second = asyncio.ensure_future(queue.publish(b"second"))
-    (message,) = await queue.get(wait=PATIENCE_S)
+    (message,) = await queue.get()
     await message.ack()
-    async with asyncio.timeout(PATIENCE_S):
-        assert (await second).offset == 2
+    assert not second.done()
+    await wherry_broker.advance(30)
+    assert (await second).offset == 2
 
 
 async def test_publish_many_says_how_many_are_stored(client, monkeypatch):
@@ -681,36 +702,39 @@ async def test_ack_many_of_more_than_a_batch(client, running):
     await consumer.stop()
 
 
-async def test_a_lost_lease_is_told(client, running):
-    queue = await client.declare("q", lease=0.02)
+async def test_a_lost_lease_is_told(virtual, wherry_broker):
+    queue = await virtual.declare("q", lease=0.02)
     await queue.publish(b"x")
-    (late,) = await queue.get(wait=PATIENCE_S, max_lease=0)
-    (again,) = await queue.get(wait=PATIENCE_S)
+    (late,) = await queue.get(max_lease=0)
+    await wherry_broker.advance(0.02)
+    (again,) = await queue.get()
     assert (late.attempt, again.attempt) == (1, 2)
     assert again.token > late.token
     with pytest.raises(wherry.StaleDelivery, match="q/1 "):
         await late.ack()
 
 
-async def test_a_message_in_hand_under_two_deliveries(client, running):
+async def test_a_message_in_hand_under_two_deliveries(virtual, wherry_broker):
     """Acked in the same turn they were two ranges of one SETTLE, which was refused with all that it held."""
-    queue = await client.declare("q", lease=0.05)
+    queue = await virtual.declare("q", lease=0.05)
     await queue.publish(b"x")
-    (late,) = await queue.get(wait=PATIENCE_S, max_lease=0)
-    (again,) = await queue.get(wait=PATIENCE_S, lease=60)
+    (late,) = await queue.get(max_lease=0)
+    await wherry_broker.advance(0.05)
+    (again,) = await queue.get(lease=60)
     found = await asyncio.gather(message_ack(late), message_ack(again), return_exceptions=True)
     assert [type(each) for each in found] == [wherry.StaleDelivery, type(None)]
-    assert running.counts("q") == (0, 0, 0, 0)
+    assert (await queue.info()).removed == {"settled": 1}
 
 
-async def test_an_error_that_nobody_awaits_is_logged(client, caplog, running):
-    queue = await client.declare("q", lease=0.01)
+async def test_an_error_that_nobody_awaits_is_logged(virtual, caplog, wherry_broker):
+    queue = await virtual.declare("q", lease=0.01)
     await queue.publish(b"x")
-    (late,) = await queue.get(wait=PATIENCE_S, max_lease=0)
-    await running.until(lambda: running.counts("q")[0] == 1)
+    (late,) = await queue.get(max_lease=0)
+    await wherry_broker.advance(0.01)
     with caplog.at_level(logging.WARNING, "wherry"):
         settlement = late.ack()
-        await running.until(lambda: settlement.done)
+        await wherry_broker.settle()
+        assert settlement.done
     assert "ack of q/1 failed" in caplog.text
     with pytest.raises(wherry.StaleDelivery):
         await settlement
@@ -741,11 +765,12 @@ async def test_extending_twice_and_settling_within_one_turn(client, running):
     assert running.counts("q") == (0, 0, 0, 0)
 
 
-async def test_credit_comes_back_with_a_lost_lease(client):
-    queue = await client.declare("q", max_attempts=1_000_000)  # however slow this machine is, none of them is dead
+async def test_credit_comes_back_with_a_lost_lease(virtual, wherry_broker):
+    queue = virtual.queue("q")
     await queue.publish_many([b"x"] * 4)
     consumer = queue.consume(credit=2, lease=0.02, max_lease=0)
     first = await take(consumer, 2)
+    await wherry_broker.advance(0.02)
     again = await take(consumer, 2)  # the same ones: they were lost, and nobody settled them
     assert [each.offset for each in again] == [each.offset for each in first]
     await consumer.stop()

@@ -34,6 +34,7 @@ class Connection(asyncio.BufferedProtocol):
         log: where events are told.
         opened: called with this connection when its socket is there; returns why it is refused, "" when it is not.
         closed: called with this connection when its socket is gone.
+        loop: the event loop; the running one when not given.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Connection(asyncio.BufferedProtocol):
         log: FilteringBoundLogger,
         opened: Callable[[Connection], str],
         closed: Callable[[Connection], None],
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._session = session
         self._pump = pump
@@ -53,7 +55,7 @@ class Connection(asyncio.BufferedProtocol):
         self._log = log
         self._opened = opened
         self._closed = closed
-        self._loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop() if loop is None else loop
         self._transport: asyncio.Transport | None = None
         self._number = 0
         self._deadline: asyncio.TimerHandle | None = None

@@ -32,10 +32,18 @@ class Listener:
         epoch: the log's epoch.
         server: the broker's name and version.
         log: where events are told.
+        loop: the event loop; the running one when not given.
     """
 
     def __init__(
-        self, pump: Pump, auth: TokenAuth, limits: Limits, epoch: int, server: str, log: FilteringBoundLogger
+        self,
+        pump: Pump,
+        auth: TokenAuth,
+        limits: Limits,
+        epoch: int,
+        server: str,
+        log: FilteringBoundLogger,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._pump = pump
         self._auth = auth
@@ -43,6 +51,7 @@ class Listener:
         self._epoch = epoch
         self._server_name = server
         self._log = log
+        self._loop = loop
         # One receive buffer for all: the event loop fills it and hands it over in one step.
         self._scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._unfinished = Unfinished(limits.unfinished_bytes_max)
@@ -65,9 +74,15 @@ class Listener:
             OSError: the address is taken, or is none of this machine.
         """
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._connection, host, port, backlog=BACKLOG)
+        self._server = await loop.create_server(self.accept, host, port, backlog=BACKLOG)
         address = self._server.sockets[0].getsockname()
         return address[0], address[1]
+
+    def accept(self) -> Connection:
+        """Makes the protocol of a new connection."""
+        session = Session(self._epoch, self._server_name, self._auth.accepts, self._limits, self._scratch)
+        opened, closed = self._opened, self._closed
+        return Connection(session, self._pump, self._limits, self._unfinished, self._log, opened, closed, self._loop)
 
     def stop_accepting(self) -> None:
         """Accepts no more; open connections go on."""
@@ -82,10 +97,6 @@ class Listener:
             connection.close(code, text)
         if self._connections:
             await done.wait()
-
-    def _connection(self) -> Connection:
-        session = Session(self._epoch, self._server_name, self._auth.accepts, self._limits, self._scratch)
-        return Connection(session, self._pump, self._limits, self._unfinished, self._log, self._opened, self._closed)
 
     def _opened(self, connection: Connection) -> str:
         self._connections[connection] = None

@@ -70,7 +70,7 @@ class Intake(Holding[Message]):
 
     def take(self, delivered: Delivered) -> None:
         """Messages came."""
-        self.link.watch_leases(self.hold(delivered, self.link.now(), _now_ms()))
+        self.link.watch_leases(self.hold(delivered, self.link.now(), self.link.now_ms()))
         self.link.wake()
         self._arrived()
 
@@ -97,7 +97,7 @@ class Intake(Holding[Message]):
         """Returns when something is in the buffer, no more will come, or the time is over."""
         if self._arrival is None:
             self._arrival = asyncio.get_running_loop().create_future()
-        await asyncio.wait((self._arrival,), timeout=timeout)  # leaves it alone when one of those who wait is cancelled
+        await self.link.wait(self._arrival, timeout)  # leaves it alone when one of those who wait is cancelled
 
     def settle(self, message: BaseMessage, verb: Verb, duration_ms: int | None, text: str) -> Settlement:
         """Settles one message."""
@@ -152,7 +152,7 @@ class Intake(Holding[Message]):
         """Waits until nothing is held any more, `grace` seconds at most, and hands back the rest unspent."""
         if self.leases:
             self._empty = self._empty or asyncio.get_running_loop().create_future()
-            await asyncio.wait((self._empty,), timeout=grace)
+            await self.link.wait(self._empty, grace)
         if self.leases and self.link.is_open:
             self.release_all(self.link.now() + self.link.timeout)
             self.link.wake()
@@ -189,10 +189,6 @@ class Intake(Holding[Message]):
         if self._arrival is not None:
             self._arrival.set_result(None)
             self._arrival = None
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
 
 
 class Consumer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from wherry import errors
@@ -70,16 +71,19 @@ class Link(asyncio.BufferedProtocol):
     Args:
         conversation: what is said.
         timeout: how long a request may take when it does not say itself, in seconds.
+        loop: the event loop, and the clock; the running one when not given.
 
     Attributes:
         intakes: consumers by number, those too that take no more but hold messages still.
     """
 
-    def __init__(self, conversation: Conversation, timeout: float) -> None:
+    def __init__(
+        self, conversation: Conversation, timeout: float, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         self.conversation = conversation
         self.timeout = timeout
         self.intakes: dict[int, Intake] = {}
-        self._loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop() if loop is None else loop
         self._transport: asyncio.Transport | None = None
         self._welcomed: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[errors.WherryError] = self._loop.create_future()
@@ -149,6 +153,27 @@ class Link(asyncio.BufferedProtocol):
     def now(self) -> float:
         """The time, in seconds of the event loop's clock."""
         return self._loop.time()
+
+    def now_ms(self) -> int:
+        """The time of day, in milliseconds since 1970."""
+        return int(time.time() * 1000)
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits, by the event loop's clock."""
+        await self.wait(self._loop.create_future(), seconds)
+
+    async def wait(self, future: asyncio.Future[Any], seconds: float | None) -> None:
+        """Returns when a future is done or the time is over, by the event loop's clock. The future is left alone."""
+        if seconds is None:
+            await asyncio.wait((future,))
+            return
+        over = self._loop.create_future()
+        timer = self._loop.call_later(seconds, over.cancel)
+        try:
+            await asyncio.wait((future, over), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
+            timer.cancel()
 
     def wait_welcome(self) -> asyncio.Future[None]:
         """Done when the broker has accepted the connection; fails when it does not."""

@@ -328,4 +328,4 @@ async def back_off(busy: errors.Busy, tries: int, started: float, link: Link, ti
     left = started + (link.timeout if timeout is None else timeout) - link.now()
     pause = busy_pause_s(busy, tries, left, random.random())  # noqa: S311 (jitter, not a secret)
     if pause:
-        await asyncio.sleep(pause)
+        await link.sleep(pause)

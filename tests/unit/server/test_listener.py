@@ -25,7 +25,7 @@ class Harbour:
         self.listener = Listener(pump, TokenAuth(""), Limits(**limits), 7, "wherry/test", log)
 
     def come(self):
-        connection = self.listener._connection()
+        connection = self.listener.accept()
         transport = self._transport_of(connection)
         connection.connection_made(transport)
         return transport
