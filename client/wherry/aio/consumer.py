@@ -147,6 +147,7 @@ class Intake(Holding[Message]):
             self.abandon()
             raise
         self.release_buffer()
+        self._arrived()
 
     async def drain(self, grace: float) -> None:
         """Waits until nothing is held any more, `grace` seconds at most, and hands back the rest unspent."""
@@ -249,12 +250,12 @@ class Consumer:
                 return []
         until = self._intake.link.now() + wait
         while len(buffer) < n and (left := until - self._intake.link.now()) > 0:
-            if not await self._more(left):
+            if not await self._more(left, n):
                 break
         return [buffer.popleft() for _ in range(min(n, len(buffer)))]
 
-    async def _more(self, timeout: float | None) -> bool:
-        """Waits until something may have come; False when no more will.
+    async def _more(self, timeout: float | None, n: int = 1) -> bool:
+        """Waits until something may have come if fewer than `n` messages are here; False when no more will.
 
         Raises:
             WherryError: the broker has stopped the consumer, or the connection is gone.
@@ -266,7 +267,7 @@ class Consumer:
             raise intake.ended
         if not intake.attached:
             await intake.attach()
-        elif not intake.buffer:
+        elif len(intake.buffer) < n:
             await intake.arrival(timeout)
         return True
 

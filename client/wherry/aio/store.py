@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from wherry.model.options import Entry, QueueInfo
     from wherry.model.times import Duration
 
-UNSET_KEYS = 100
-"""How many keys one request removes: with the longest ones, they fit into a header."""
-
 
 class Store:
     """A store; made by `Broker.store`.
@@ -97,8 +94,8 @@ class Store:
         for key in keys:
             storing.check_key(key)
         total = 0
-        for start in range(0, len(keys), UNSET_KEYS):
-            total += await self._link.ask(storing.unset(self.name, keys[start : start + UNSET_KEYS]))
+        for start in range(0, len(keys), storing.UNSET_KEYS):
+            total += await self._link.ask(storing.unset(self.name, keys[start : start + storing.UNSET_KEYS]))
         return total
 
     async def increment(self, key: str, by: int = 1, ttl: Duration | None = None) -> int:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 KEYS_BYTES_MAX = 32_768
 """The keys of one request are part of its header; this is half of what a header may be."""
+UNSET_KEYS = 100
+"""How many keys one request removes: with the longest ones, they fit into a header."""
 WAIT_SLICE_MS = 60_000
 """How long one WATCH waits: one that nobody waits for any more does not stay for longer."""
 
