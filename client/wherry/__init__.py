@@ -13,9 +13,15 @@
                     print(message.body)
 
     asyncio.run(main())
+
+What has no event loop is in `wherry.sync`. The asyncio client is imported when it is first asked for, so that the other
+one does without asyncio.
 """
 
-from wherry.aio import Broker, Consumer, Dead, Message, Queue, Settlement, Store, Topic, Transaction, connect
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from wherry.conversation.transaction import Posted
 from wherry.delivery import PeekedMessage
 from wherry.errors import (
@@ -41,6 +47,9 @@ from wherry.errors import (
     WherryError,
 )
 from wherry.model.options import Entry, QueueCounts, QueueInfo, Receipt, Retry, TopicReceipt
+
+if TYPE_CHECKING:
+    from wherry.aio import Broker, Consumer, Dead, Message, Queue, Settlement, Store, Topic, Transaction, connect
 
 __all__ = [
     "AlreadySettled",
@@ -82,3 +91,12 @@ __all__ = [
     "WherryError",
     "connect",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from wherry import aio  # noqa: PLC0415 (see above)
+
+    globals()[name] = found = getattr(aio, name)
+    return found

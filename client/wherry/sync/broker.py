@@ -1,0 +1,201 @@
+"""Connecting, and the broker as the blocking client offers it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from wherry.address import parse_url
+from wherry.conversation import asks
+from wherry.model.times import Duration, to_ms
+from wherry.sync.link import Link
+from wherry.sync.queue import Queue
+from wherry.sync.store import Store
+from wherry.sync.topic import Topic
+from wherry.sync.transaction import Transaction
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from wherry.model.options import QueueCounts, Snapshot
+
+DEFAULT_URL = "wherry://localhost:7117"
+
+
+class Broker:
+    """A connection to a broker; made by `connect`. Any number of threads may use it."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    @property
+    def status(self) -> str:
+        """`connected` or `closed`."""
+        return "connected" if self._link.is_open else "closed"
+
+    def queue(self, name: str) -> Queue:
+        """The queue of a name; nothing is asked of the broker.
+
+        Raises:
+            Invalid: no queue can have this name.
+        """
+        return Queue(self._link, asks.check_queue_name(name))
+
+    def topic(self, subject: str) -> Topic:
+        """The topic of a subject, such as `orders.eu.created`; nothing is asked of the broker.
+
+        Raises:
+            Invalid: no topic can have this subject.
+        """
+        return Topic(self._link, asks.check_subject(subject))
+
+    def declare(self, name: str, **options: Any) -> Queue:
+        """Creates a queue, or checks that it has these options.
+
+        Args:
+            name: the queue's name.
+            **options: as for the asyncio client's `declare`; durations are seconds.
+
+        Raises:
+            ExistsDifferently: the queue exists with other options; the text says which.
+            Invalid: an option is unknown or out of range.
+        """
+        queue = self.queue(name)
+        self._link.ask(asks.declare(name, options))
+        return queue
+
+    def queues(self, prefix: str = "") -> list[QueueCounts]:
+        """All queues whose name begins with `prefix`, by name, with their counts."""
+        result: list[QueueCounts] = []
+        more = True
+        while more:
+            page, more = self._link.ask(asks.queues(prefix, result[-1].name if result else ""))
+            result += page
+        return result
+
+    def store(self, name: str) -> Store:
+        """The store of a name, which keeps the newest value of each key; nothing is asked of the broker.
+
+        Raises:
+            Invalid: no store can have this name.
+        """
+        return Store(self._link, asks.check_queue_name(name))
+
+    def transaction(self, *, timeout: float | None = None) -> Transaction:
+        """Settles and publishes that happen together or not at all, at the end of the block; see `Transaction`.
+
+        ::
+
+            with message, broker.transaction() as tx:
+                tx.ack(message)
+                tx.publish("invoices", invoice)
+
+        Args:
+            timeout: how long to try, in seconds, while one of the queues is full; 0 tries once.
+        """
+        return Transaction(self._link, timeout)
+
+    def ping(self) -> float:
+        """Asks the broker for a sign of life; returns the seconds that it took."""
+        started = time.perf_counter()
+        self._link.ask(asks.sign_of_life())
+        return time.perf_counter() - started
+
+    def take_snapshot(self) -> Snapshot:
+        """Has the broker's log stand still for a backup, which `read_snapshot` reads; the broker goes on meanwhile.
+
+        Everything that was confirmed before is in it. It lasts until this connection is closed, or the next one is
+        taken on it.
+
+        Raises:
+            Invalid: the broker keeps no log.
+            Unavailable: another connection takes a backup.
+        """
+        return self._link.ask(asks.backup())
+
+    def read_snapshot(self, segment: int, offset: int, size: int) -> tuple[bytes, int]:
+        """Some bytes of one segment of the snapshot.
+
+        Args:
+            segment: its number.
+            offset: where to begin, in bytes.
+            size: how many bytes at most; the broker may send fewer.
+
+        Returns:
+            The bytes, and how long the segment is in all.
+
+        Raises:
+            NotFound: no snapshot was taken on this connection, or it has no such segment.
+            Unavailable: too many of these are under way.
+        """
+        return self._link.ask(asks.read_backup(segment, offset, size))
+
+    def drain(self, grace: Duration) -> None:
+        """Stops all consumers, and waits until the messages in the user's hands are settled and everything is answered.
+
+        The connection stays open: publish what has to be published, and close it.
+
+        Args:
+            grace: how long to wait for messages, in seconds, which other threads settle. Those that are not settled by
+                then are handed back unspent, so that others may have them, and their settles raise `StaleDelivery`.
+        """
+        link = self._link
+        intakes = list(link.intakes.values())
+        for intake in intakes:
+            intake.stop()
+        until = link.now() + to_ms(grace) / 1000
+        for intake in intakes:
+            intake.drain(until)
+        link.settled()
+
+    def close(self) -> None:
+        """Hands back what was delivered and not taken, waits for what is under way, and closes the connection.
+
+        In a process that was forked, only its own connection is closed.
+        """
+        link = self._link
+        try:
+            for intake in list(link.intakes.values()):
+                intake.stop()
+            link.settled()
+        finally:
+            link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(url: str = DEFAULT_URL, *, token: str = "", name: str = "", timeout: float = 30.0) -> Broker:
+    """Connects to a broker.
+
+    ::
+
+        with connect("wherry://localhost:7117") as broker:
+            broker.queue("emails").publish(b"hello")
+
+    Args:
+        url: where the broker is, as `wherry://[user:token@]host[:port]`; the port is 7117 when not given.
+        token: what to show to the broker; goes before the URL's.
+        name: what this client calls itself in the broker's log.
+        timeout: how long connecting, and any request that does not say itself, may take, in seconds.
+
+    Returns:
+        The broker; close it, or use it with `with`.
+
+    Raises:
+        ValueError: the URL is not one of a broker.
+        Disconnected: nothing listens there, or the connection was lost.
+        RequestTimeout: the broker did not answer in time.
+        Unauthenticated: the token is missing or wrong.
+    """
+    if timeout <= 0:
+        raise ValueError(f"a timeout is more than 0 seconds, not {timeout!r}")
+    address = parse_url(url)
+    link = Link(address, token or address.token, name, timeout)
+    link.open()
+    return Broker(link)
