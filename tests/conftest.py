@@ -190,6 +190,12 @@ def pytest_asyncio_loop_factories(config, item):
     return LOOPS if "integration" in item.path.parts else {"asyncio": LOOPS["asyncio"]}
 
 
+@pytest.fixture(scope="session")
+def running_broker() -> type[RunningBroker]:
+    """Makes brokers, for tests that bring an event loop of their own."""
+    return RunningBroker
+
+
 @pytest.fixture
 async def harness():
     loop = asyncio.get_running_loop()
