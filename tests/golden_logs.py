@@ -36,7 +36,8 @@ def every_kind() -> MemoryStore:
     """Every kind of record, one an entry, over three segments."""
     *records, last = EVERY_KIND
     entries = [[record] for record in records]
-    second = last._replace(epoch=NOW_MS, queues=(last.queues[0]._replace(next_offset=1, keys=()),), producers=())
+    before = (last.queues[0]._replace(next_offset=1, keys=()),)
+    second = last._replace(epoch=NOW_MS, queues=before, producers=(), schedules=())
     store = MemoryStore()
     write_log(store, [Segment(preamble(), entries[:4]), Segment(second, entries[4:]), Segment(last, [])])
     return store
@@ -93,6 +94,9 @@ def contents(store: Any) -> dict[str, Any]:
     known = {name: [answered, rows] for name, answered, _, rows in shard.state.producers.standing(lambda _: True)}
     if known:
         result["producers"] = known
+    schedules = {each.name: each.kept()._replace(plan=each.plan.cron)[1:] for each in shard.state.schedules}
+    if schedules:
+        result["schedules"] = schedules
     return result
 
 

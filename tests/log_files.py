@@ -17,8 +17,11 @@ from wherry_broker.core.records import (
     Declared,
     Deleted,
     Died,
+    Fired,
+    Kept,
     Known,
     Limited,
+    Plan,
     Preamble,
     Published,
     Record,
@@ -27,10 +30,12 @@ from wherry_broker.core.records import (
     Returned,
     Routed,
     Row,
+    Scheduled,
     Sequenced,
     Stage,
     Standing,
     Target,
+    Unscheduled,
 )
 from wherry_broker.core.shard import Shard
 from wherry_broker.log import recovery
@@ -149,6 +154,11 @@ def preamble(*queues: Standing, epoch: int = NOW_MS) -> Preamble:
     return Preamble(epoch, len(queues) + 1, 1, queues)
 
 
+PLAN = Plan(
+    *("emails", "0 3 * * *", "Europe/Paris", 0, 0, 0, NOW_MS - 1, NOW_MS + 9_000_000_000),
+    *(4, "reports", 0, "skip", "skip", 60_000, 9, b"\x81\xa6due_ms\xcf" + bytes(8) + b"report"),
+)
+STAMPED = PLAN.message[:9] + (NOW_MS + 5_000).to_bytes(8, "big") + PLAN.message[17:]
 EMAILS = Declared(1, "emails", {"durability": "synced"}, 1)
 EVERY_KIND: list[Record] = [
     EMAILS,
@@ -182,6 +192,14 @@ EVERY_KIND: list[Record] = [
         block_of(b"to both"),
     ),
     Limited(1, 5, NOW_MS + 90_000),
+    Scheduled(
+        "old-report", PLAN._replace(cron="", zone="", at_ms=NOW_MS + 4_000), NOW_MS, False, NOW_MS + 4_000, NOW_MS
+    ),
+    Unscheduled("old-report"),
+    Scheduled("nightly", PLAN, NOW_MS, False, NOW_MS + 5_000, NOW_MS + 9),
+    Published(1, 7, Envelope(NOW_MS + 5_001, 0, 4, "reports"), 0, "", block_of(STAMPED)),
+    Fired("nightly", NOW_MS + 5_000, NOW_MS + 86_405_000, NOW_MS + 5_001, 1, 7, 0, False, ""),
+    Fired("nightly", 0, NOW_MS + 259_205_000, NOW_MS + 259_000_000, 0, 0, 2, False, "queue 'emails' is full"),
     Preamble(
         NOW_MS + 1,
         4,
@@ -191,7 +209,7 @@ EVERY_KIND: list[Record] = [
                 1,
                 "emails",
                 {"durability": "synced", "max_attempts": 3},
-                7,
+                8,
                 (("welcome-7", 1, NOW_MS + 120_000), ("created-7", 6, NOW_MS + 120_008)),
             ),
             Standing(
@@ -199,6 +217,12 @@ EVERY_KIND: list[Record] = [
             ),
         ),
         (Known("p-4f2a", 6, NOW_MS, (Row(7, 1, 1, 2), Row(8, 1, 3, 3))),),
+        (
+            Kept(
+                *("nightly", PLAN, NOW_MS, False, NOW_MS + 259_205_000, NOW_MS + 259_000_000),
+                *(NOW_MS + 5_000, NOW_MS + 5_001, 1, 7, 1, 2, 0, "queue 'emails' is full"),
+            ),
+        ),
     ),
 ]
 """One record of every kind, in an order in which a broker could have written them."""

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wherry_broker import events, observe, version
+from wherry_broker import crons, events, observe, version
 from wherry_broker.config import DEFAULT, ConfigError
 from wherry_broker.core.options import LEVELS, QueueOptions
 from wherry_broker.core.shard import Shard
@@ -81,6 +81,7 @@ class Broker:
             _defaults_of(config, self._records.level),
             auto_declare=settings.auto_declare,
             memory_bytes_max=settings.memory_bytes_max,
+            calendar=crons.moments,
             producer_window_ms=round(settings.producer_window_s * 1000),
             resume_ms=round(settings.resume_s * 1000),
         )
@@ -111,6 +112,7 @@ class Broker:
         Raises:
             OSError: the address is taken, or is none of this machine.
         """
+        self._pump.wake()  # for what is due, whether anybody comes or not
         host, port = await self._listener.start(self._settings.host, self._settings.port)
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

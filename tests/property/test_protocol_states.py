@@ -168,6 +168,12 @@ EXAMPLES = [
     replies.Stopped(1),
     replies.Cancelled(1, ((1, 1, 1),)),
     replies.Routed(1, 2, "synced"),
+    commands.Schedule(22, "s", "q", every_ms=60_000, stamp=1, block=b"\x80" + bytes(8)),
+    commands.RunSchedule(23, "s"),
+    commands.PauseSchedule(24, "s", False),
+    commands.ListSchedules(25),
+    commands.Unschedule(26, "s"),
+    replies.Schedules(1, ()),
     replies.Error(1, "busy"),
 ]
 VECTORS = {vector["type"]: wire_vectors.message_of(vector) for vector in wire_vectors.load("messages")}

@@ -27,9 +27,11 @@ from wherry_broker.core import (
     catalogue,
     consumers,
     options,
+    planning,
     producers,
     records,
     routing,
+    scheduling,
     sessions,
     storing,
     view,
@@ -264,6 +266,22 @@ def test_numbers_of_the_text_are_the_code_s():
     assert f"{framing.FIRST_FRAME_BYTES_MAX:,} bytes" in section("Opening")
 
 
+def test_the_numbers_of_schedules_are_the_code_s():
+    text = " ".join(section("Schedules").split())
+    assert f"the latest {planning.MADE_UP_MAX} at most" in text
+    assert f"at most {planning.COUNTED_MAX:,} at a time" in text
+    assert f"else after {scheduling.RETRY_MS // 1000} s" in text
+    assert scheduling.SET_BACK_MS == 3 * 3_600_000
+    assert "more than three hours" in text
+    assert f"at most {scheduling.PAGE_SCHEDULES_MAX} schedules" in section("0x72 LISTSCHEDULES")
+    asking = " ".join(section("0x70 SCHEDULE").split())
+    assert f"at most {planning.MESSAGE_BYTES_MAX:,} bytes" in asking
+    assert f"in ms, {planning.EVERY_MIN_MS} or more" in asking
+    assert table("0x70 SCHEDULE")[13]["meaning"].endswith("{}, {} or {}".format(*planning.MISSED))
+    for change in (scheduling.CREATED, scheduling.CHANGED, scheduling.SAME):
+        assert f"`{change}`" in section("0x9d SCHEDULES")
+
+
 # Section 7: errors.
 
 ERRORS = {row["code"]: row for row in table("7. Errors")}
@@ -360,6 +378,10 @@ LIMITS = {
     "sessions without a connection": sessions.AWAY_MAX,
     "answers to SETTLEs that are kept for a client": consumers.ANSWERS_MAX,
     "queues of a page": view.PAGE_QUEUES_MAX,
+    "schedules of a broker": scheduling.SCHEDULES_MAX,
+    "messages of all schedules": scheduling.SCHEDULES_BYTES_MAX,
+    "message of a schedule": planning.MESSAGE_BYTES_MAX,
+    "schedules of a page": scheduling.PAGE_SCHEDULES_MAX,
     "messages of a peek": view.PEEK_MESSAGES_MAX,
     "spans of a peek": view.PEEK_SPANS_MAX,
     "characters of the keys and errors of a peek": view.PEEK_CHARACTERS_MAX,

@@ -8,12 +8,13 @@ from wherry_broker.core import records
 from wherry_broker.core.batch import READY
 from wherry_broker.core.homes import SETTLE_BYTES
 from wherry_broker.core.refusal import Refusal
+from wherry_broker.core.schedules import kept_bytes
 
 if TYPE_CHECKING:
     from wherry_broker.core.batch import Span
     from wherry_broker.core.block import Block
     from wherry_broker.core.queue import Queue
-    from wherry_broker.core.records import Change, Fact
+    from wherry_broker.core.records import Change, Fact, ScheduleFact
     from wherry_broker.core.state import State
 
 RETRY_AFTER_FLOOR_MS = 20
@@ -34,7 +35,7 @@ class Room(NamedTuple):
     busy: Refusal | None
 
 
-def log_cost_of(record: Change) -> int:
+def log_cost_of(record: Change | ScheduleFact) -> int:
     """How many bytes of a log a record may take, of those records that a full disk refuses; 0 for others."""
     if isinstance(record, records.Published):
         return log_cost(record.block)
@@ -42,7 +43,9 @@ def log_cost_of(record: Change) -> int:
         return routed_cost(record.block, len(record.targets))
     if isinstance(record, records.Sequenced):
         return LOG_BYTES_A_RECORD + ROW_BYTES * len(record.rows)
-    return LOG_BYTES_A_RECORD if isinstance(record, records.Declared) else 0
+    if isinstance(record, records.Scheduled):
+        return kept_bytes(record.name, record.plan)
+    return LOG_BYTES_A_RECORD if isinstance(record, records.Declared | records.Fired) else 0
 
 
 def log_cost(block: Block) -> int:

@@ -102,6 +102,10 @@ def _limited(state: State, record: records.Limited) -> None:
     state.queues[record.queue].limit_life(record.offset, record.expires_at_ms)
 
 
+def _scheduled(state: State, record: records.ScheduleFact) -> None:
+    state.schedules.take(record)
+
+
 def _opened(state: State, record: records.Preamble) -> None:
     state.epoch = max(state.epoch, record.epoch)
     state.next_number = max(state.next_number, record.next_number)
@@ -116,6 +120,8 @@ def _opened(state: State, record: records.Preamble) -> None:
         queue.next_offset = max(queue.next_offset, next_offset)
     for known in record.producers:
         state.producers.restate(known)
+    for kept in record.schedules:
+        state.schedules.restate(kept)
 
 
 _CHANGES: dict[type, Callable[[State, Any], None]] = {
@@ -130,5 +136,8 @@ _CHANGES: dict[type, Callable[[State, Any], None]] = {
     records.Rehomed: _rehomed,
     records.Sequenced: _sequenced,
     records.Limited: _limited,
+    records.Scheduled: _scheduled,
+    records.Unscheduled: _scheduled,
+    records.Fired: _scheduled,
     records.Preamble: _opened,
 }

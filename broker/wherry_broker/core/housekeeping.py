@@ -33,7 +33,8 @@ def preamble(state: State) -> Preamble:
 
     standing = tuple(_standing(queue) for queue in queues.values())
     known = tuple(state.producers.standing(is_logged))
-    return Preamble(state.epoch, state.next_number, state.next_first, standing, known)
+    kept = tuple(state.schedules.standing())
+    return Preamble(state.epoch, state.next_number, state.next_first, standing, known, kept)
 
 
 def _standing(queue: Queue) -> Standing:

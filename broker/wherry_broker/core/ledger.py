@@ -15,7 +15,7 @@ from wherry_broker.core.evolve import evolve
 from wherry_broker.core.housekeeping import Mover
 from wherry_broker.core.outbox import Outbox
 from wherry_broker.core.pager import Pager
-from wherry_broker.core.records import Change, Preamble, Published, Record, Routed, Sequenced
+from wherry_broker.core.records import Change, Fired, Preamble, Published, Record, Routed, ScheduleFact, Sequenced
 from wherry_broker.core.state import State
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Commit(NamedTuple):
     """
 
     mark: int
-    records: Sequence[Change]
+    records: Sequence[Change | ScheduleFact]
     sync: bool = True
     preamble: Preamble | None = None
     oldest: int = 0
@@ -75,7 +75,7 @@ class Ledger:
         self.dirty: dict[Queue, None] = {}
         self._mover = Mover()
         self._outbox = Outbox()
-        self._records: list[Change] = []
+        self._records: list[Change | ScheduleFact] = []
         self._twins: dict[Block, list[Block]] = {}
         self._sync = False
         self._oldest = 0
@@ -182,6 +182,14 @@ class Ledger:
             if self.state.homes.room_bytes is not None:
                 self.state.homes.room_bytes -= bounds.log_cost_of(record)
 
+    def apply_scheduled(self, record: ScheduleFact) -> None:
+        """Likewise for a schedule. A `Fired` needs no sync: without it, its message is lost too."""
+        evolve(self.state, record)
+        self._records.append(record)
+        if self.state.homes.room_bytes is not None:
+            self.state.homes.room_bytes -= bounds.log_cost_of(record)
+        self._sync |= not isinstance(record, Fired)
+
     @property
     def newest_mark(self) -> int:
         """The commit of the newest record: what is said of queues that are not there depends on it."""
@@ -227,7 +235,7 @@ class Ledger:
                 twin.place, twin.checksum = place, block.checksum
         self._outbox.finish_commit(mark)
 
-    def stored(self, new: Iterable[Change]) -> None:
+    def stored(self, new: Iterable[Change | ScheduleFact]) -> None:
         """The log holds these records: what they publish need not stay in memory."""
         for record in new if self.pager.is_full else ():
             for batch in self._batches(record) if isinstance(record, Published | Routed) else ():

@@ -189,6 +189,114 @@ class Limited(NamedTuple):
     expires_at_ms: int
 
 
+class Plan(NamedTuple):
+    """What a schedule does, and when: exactly one of `cron`, `every_ms` and `at_ms` is given. 0 and "" mean none.
+
+    Attributes:
+        queue: the name of the queue that its messages go to.
+        cron: the moments as a cron expression, in the wall time of `zone`.
+        zone: the IANA name of a time zone.
+        every_ms: the interval of the moments.
+        anchor_ms: one of them, or what would be one.
+        at_ms: the only moment.
+        start_ms: no moment is before it.
+        end_ms: no moment is after it.
+        priority: of the messages.
+        key: of the messages.
+        ttl_ms: of the messages.
+        missed: what becomes of moments that nothing was published for in time: skip, once or all.
+        overlap: whether to publish while the message before is still in its queue: allow or skip.
+        late_ms: how late it may be published and still be in time.
+        stamp: where in the message the due moment is written, as a big-endian u64; 0 for nowhere.
+        message: the bytes of the message.
+    """
+
+    queue: str
+    cron: str
+    zone: str
+    every_ms: int
+    anchor_ms: int
+    at_ms: int
+    start_ms: int
+    end_ms: int
+    priority: int
+    key: str
+    ttl_ms: int
+    missed: str
+    overlap: str
+    late_ms: int
+    stamp: int
+    message: bytes
+
+
+class Scheduled(NamedTuple):
+    """A schedule came to be, or does something else from now on, or was paused, or goes on.
+
+    `since_ms` is when it came to be, for intervals without an anchor. `next_ms` is its next moment; 0 for none.
+    """
+
+    name: str
+    plan: Plan
+    since_ms: int
+    paused: bool
+    next_ms: int
+    at_ms: int
+
+
+class Unscheduled(NamedTuple):
+    """A schedule went."""
+
+    name: str
+
+
+class Fired(NamedTuple):
+    """A schedule has dealt with a moment.
+
+    Attributes:
+        name: the schedule.
+        due_ms: the moment; 0 when there was none but those that were missed.
+        next_ms: the next moment; 0 for none.
+        at_ms: when that was.
+        queue: the queue that holds the message; 0 when none was published.
+        first: the offset of the message; 0 when none was published.
+        missed: how many moments before were missed.
+        skipped: whether nothing was published because the message before was still in its queue.
+        error: why nothing was published.
+    """
+
+    name: str
+    due_ms: int
+    next_ms: int
+    at_ms: int
+    queue: int
+    first: int
+    missed: int
+    skipped: bool
+    error: str
+
+
+class Kept(NamedTuple):
+    """The standing facts of one schedule: what `Scheduled` and the `Fired` since have left.
+
+    `told_ms` is when the newest of them was, `last_at_ms` and what is before it is of the newest message.
+    """
+
+    name: str
+    plan: Plan
+    since_ms: int
+    paused: bool
+    next_ms: int
+    told_ms: int
+    last_due_ms: int
+    last_at_ms: int
+    last_queue: int
+    last_first: int
+    fired: int
+    missed: int
+    skipped: int
+    error: str
+
+
 class Standing(NamedTuple):
     """The standing facts of one queue. `keys` are its dedupe keys: (key, first offset, forgotten at)."""
 
@@ -200,17 +308,20 @@ class Standing(NamedTuple):
 
 
 class Preamble(NamedTuple):
-    """The standing facts of all queues and producers, at the head of a segment: what stays when older segments go."""
+    """The standing facts, at the head of a segment: what stays when older segments go."""
 
     epoch: int
     next_number: int
     next_first: int
     queues: tuple[Standing, ...]
     producers: tuple[Known, ...] = ()
+    schedules: tuple[Kept, ...] = ()
 
 
 Fact = Declared | Changed | Deleted | Published | Removed | Returned | Died | Rehomed | Limited
 """What happened to one queue."""
 Change = Fact | Routed | Sequenced
-"""What commits are made of."""
-Record = Change | Preamble
+"""What happened to queues, and to producers with them."""
+ScheduleFact = Scheduled | Unscheduled | Fired
+"""What happened to one schedule."""
+Record = Change | ScheduleFact | Preamble

@@ -27,10 +27,13 @@ from wherry_broker.core.keys import Throttle
 from wherry_broker.core.ledger import MEMORY_BYTES_MAX, Commit, Ledger, Places
 from wherry_broker.core.lookups import Lookups
 from wherry_broker.core.options import QueueOptions
+from wherry_broker.core.planning import Calendar, no_calendar
 from wherry_broker.core.producers import WINDOW_MS
 from wherry_broker.core.publishing import Publishing
 from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.routing import Routing
+from wherry_broker.core.schedules import Schedule
+from wherry_broker.core.scheduling import Scheduling
 from wherry_broker.core.sessions import Sessions
 from wherry_broker.core.settling import Settling
 from wherry_broker.core.stores import Store, Watch
@@ -67,6 +70,7 @@ class Shard:
         memory_bytes_max: int = MEMORY_BYTES_MAX,
         producer_window_ms: int = WINDOW_MS,
         resume_ms: int = 0,
+        calendar: Calendar = no_calendar,
     ) -> None:
         self.ledger = Ledger(epoch, memory_bytes_max)
         self.state = self.ledger.state
@@ -88,6 +92,7 @@ class Shard:
         self._editing = Editing(self.ledger, answers, self._lookups)
         self._storing = Storing(self.ledger, answers, self._lookups, self._catalogue)
         self._watching = Watching(self.ledger, answers, self._lookups, self._catalogue)
+        self._scheduling = Scheduling(self.ledger, answers, self._catalogue, self._lookups, calendar)
         self._commands: dict[type, Callable[[Session, Any, int], None]] = {
             commands.Publish: self._publish,
             commands.PublishTopic: self._publish_topic,
@@ -112,6 +117,7 @@ class Shard:
             commands.Increment: self._storing.increment,
             commands.Expire: self._storing.expire,
             commands.Watch: self._watching.watch,
+            **self._scheduling.commands,
         }
 
     # The log's side; see Ledger.
@@ -124,6 +130,7 @@ class Shard:
         """The log is read to its end: what was leased when it ended is ready, and all that is due is applied."""
         self.ledger.restored(now_ms)
         self.tick(now_ms)
+        self._scheduling.restored(now_ms)  # what they publish belongs into the segment that is not begun yet
 
     def take_batch(self, *, roll: bool = False, log_bytes: int = 0, slack_bytes: int = 0) -> Commit | None:
         """The records that wait to be made durable; None when there is nothing to do."""
@@ -224,12 +231,14 @@ class Shard:
                 self.ledger.dirty[item.queue] = None
             elif isinstance(item, Watch):
                 self._watching.expire(item)
+            elif isinstance(item, Schedule):
+                self._scheduling.due(item, now_ms)
         self._settling.lose(lost, now_ms)
 
     def drain(self, text: str, now_ms: int) -> None:
         """Begins to shut down: publishes and consumers are refused from now on, and all consumers are stopped."""
         self._settling.lose(self._visits.forget_all(), now_ms)
-        self.draining = self._dispatcher.stopped = True
+        self.draining = self._dispatcher.stopped = self._scheduling.stopped = True
         for session in self._sessions.values():
             self._attendance.dismiss_session(session, "draining", text)
 

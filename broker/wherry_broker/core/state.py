@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from wherry_broker.core.bindings import Bindings
 from wherry_broker.core.homes import Homes
 from wherry_broker.core.producers import Producers
+from wherry_broker.core.schedules import Schedules
 from wherry_broker.core.timers import Timers
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class State:
         producers: which publishes were stored that may be sent again.
         homes: which segments of the log hold what is alive.
         bindings: which queues take which subjects.
+        schedules: what is published when its time comes.
         next_number: the number of the next queue to come.
         next_first: the offset at which the next new queue begins: past every offset of every queue ever deleted, so
             that a queue made anew under an old name never uses an id again.
@@ -39,6 +41,7 @@ class State:
         self.homes = Homes()
         self.bindings = Bindings()
         self.producers = Producers()
+        self.schedules = Schedules(self.homes)
         self.queues: dict[int, Queue] = {}
         self.names: dict[str, Queue] = {}
         self.next_number = 1

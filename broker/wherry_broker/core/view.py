@@ -8,9 +8,11 @@ from wherry_broker.core.batch import DELAYED, LEASED, STATE_NAMES, Span
 from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
-    from wherry.model.fields import DetailRow, QueueRow, SpanRow
+    from wherry.model.fields import DetailRow, QueueRow, ScheduleRow, SpanRow
     from wherry_broker.core.batch import Batch
     from wherry_broker.core.queue import Queue
+    from wherry_broker.core.schedules import Schedule
+    from wherry_broker.core.state import State
 
 PAGE_QUEUES_MAX = 100
 PEEK_MESSAGES_MAX = 1_000
@@ -49,6 +51,27 @@ def queue_row(queue: Queue) -> QueueRow:
     """What LIST tells of one queue."""
     ready, delayed, leased, dead = queue.counts
     return (queue.name, ready, delayed, leased, dead, queue.bytes_held, len(queue.consumers))
+
+
+def schedule_row(state: State, schedule: Schedule) -> ScheduleRow:
+    """What SCHEDULES tells of one schedule."""
+    plan, queue = schedule.plan, state.queues.get(schedule.last_queue)
+    return (
+        schedule.name,
+        *plan[:-2],
+        len(plan.message),
+        schedule.paused,
+        schedule.since_ms,
+        schedule.next_ms,
+        schedule.last_due_ms,
+        schedule.last_at_ms,
+        queue.name if queue is not None else "",
+        schedule.last_first,
+        schedule.fired,
+        schedule.missed,
+        schedule.skipped,
+        schedule.error,
+    )
 
 
 def span_row(span: Span) -> SpanRow:

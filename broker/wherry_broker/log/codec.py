@@ -48,6 +48,9 @@ KINDS: dict[int, type[Any]] = {
     10: records.Sequenced,
     11: records.Routed,
     12: records.Limited,
+    14: records.Scheduled,
+    15: records.Unscheduled,
+    16: records.Fired,
 }
 _NUMBERS = {cls: number for number, cls in KINDS.items()}
 
@@ -203,8 +206,10 @@ def encode_entry(
 
 
 def _trimmed(preamble: records.Preamble) -> Sequence[Any]:
-    """The fields of a preamble, without the last one when it is empty."""
-    return preamble if preamble.producers else preamble[:-1]
+    """The fields of a preamble, without the last ones when they are empty."""
+    if preamble.schedules:
+        return preamble
+    return preamble[:-1] if preamble.producers else preamble[:-2]
 
 
 def mark_bytes(mark: int) -> bytes:
@@ -302,10 +307,21 @@ def _died(fields: Any) -> Record:
 
 
 def _preamble(fields: Any) -> Record:
-    epoch, next_number, next_first, queues, *producers = fields
+    epoch, next_number, next_first, queues, *more = fields
     standing = tuple(records.Standing(*queue) for queue in queues)
-    known = tuple(map(_known, *producers)) if producers else ()
-    return records.Preamble(epoch, next_number, next_first, standing, known)
+    producers, schedules = more + [()] * (2 - len(more))
+    known, kept = tuple(map(_known, producers)), tuple(map(_kept, schedules))
+    return records.Preamble(epoch, next_number, next_first, standing, known, kept)
+
+
+def _kept(fields: Any) -> records.Kept:
+    name, plan, *rest = fields
+    return records.Kept(name, records.Plan(*plan), *rest)
+
+
+def _scheduled(fields: Any) -> Record:
+    name, plan, *rest = fields
+    return records.Scheduled(name, records.Plan(*plan), *rest)
 
 
 def _known(fields: Any) -> records.Known:
@@ -349,5 +365,8 @@ _DECODERS: dict[int, Callable[[Any], Record]] = {
     9: _preamble,
     10: _sequenced,
     12: lambda fields: records.Limited(*fields),
+    14: _scheduled,
+    15: lambda fields: records.Unscheduled(*fields),
+    16: lambda fields: records.Fired(*fields),
 }
 _WITH_BLOCK: dict[int, Callable[[Any, Block], Record]] = {4: _published, 8: _rehomed, 11: _routed}

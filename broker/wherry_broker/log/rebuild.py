@@ -18,6 +18,7 @@ from wherry_broker.core.records import (
     Declared,
     Deleted,
     Died,
+    Fired,
     Limited,
     Preamble,
     Published,
@@ -25,8 +26,10 @@ from wherry_broker.core.records import (
     Removed,
     Returned,
     Routed,
+    Scheduled,
     Sequenced,
     Standing,
+    Unscheduled,
 )
 from wherry_broker.core.state import State
 
@@ -104,14 +107,15 @@ class Rebuild:
             case Published():
                 self._published(record, spoiled=spoiled)
             case Routed():
-                for part in record.parts():
-                    self._published(part, spoiled=spoiled)
+                self._routed(record, spoiled=spoiled)
             case Rehomed():
                 self._rehomed(record, spoiled=spoiled)
             case Removed() | Returned() | Died():
                 self._moved(record)
             case Sequenced():
                 self._sequenced(record)
+            case Scheduled() | Unscheduled() | Fired():
+                self._scheduled(record)
             case Changed() | Deleted() | Limited() if record.queue in self.state.queues:
                 evolve(self.state, record)
 
@@ -156,6 +160,8 @@ class Rebuild:
             queue.options = QueueOptions().changed(standing.options)
             if queue.is_logged:
                 self._miss(queue, queue.next_offset, standing.next_offset)
+        for schedule in list(self.state.schedules):  # it tells of all, and what became of them
+            self.state.schedules.discard(schedule.name)
         evolve(self.state, record)
         self._has_preamble = True
 
@@ -193,6 +199,15 @@ class Rebuild:
             self._miss(queue, record.first, end)
             queue.next_offset = end
         else:
+            evolve(self.state, record)
+
+    def _routed(self, record: Routed, *, spoiled: bool) -> None:
+        for part in record.parts():
+            self._published(part, spoiled=spoiled)
+
+    def _scheduled(self, record: Scheduled | Unscheduled | Fired) -> None:
+        """Takes what happened to a schedule, unless the record that it began with is lost."""
+        if isinstance(record, Scheduled) or self.state.schedules.get(record.name) is not None:
             evolve(self.state, record)
 
     def _sequenced(self, record: Sequenced) -> None:

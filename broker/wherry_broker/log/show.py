@@ -9,6 +9,9 @@ from wherry_broker.core.block import Block
 if TYPE_CHECKING:
     from wherry_broker.core.records import Record
 
+BYTES_SHOWN_MAX = 64
+"""How much is shown of a message that stands in a record."""
+
 
 def kind_of(record: Record) -> str:
     """The kind of a record in small letters, such as `published`."""
@@ -31,6 +34,8 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value[:BYTES_SHOWN_MAX].hex() + ("…" if len(value) > BYTES_SHOWN_MAX else "")
     if isinstance(value, tuple):
         return _fields(value) if hasattr(value, "_fields") else [_plain(each) for each in value]
     return value

@@ -237,6 +237,59 @@ class Peek(NamedTuple):
     limit: U16 = 10
 
 
+class Schedule(NamedTuple):
+    """Has the broker publish a message at moments to come, or sees that it does so already."""
+
+    request: U32
+    name: Name
+    queue: QueueName
+    cron: Name = ""
+    zone: Name = ""
+    every_ms: DurationMs = 0
+    anchor_ms: MomentMs = 0
+    at_ms: MomentMs = 0
+    start_ms: MomentMs = 0
+    end_ms: MomentMs = 0
+    priority: Priority = 0
+    key: Name = ""
+    ttl_ms: DurationMs = 0
+    missed: Name = "once"
+    overlap: Name = "allow"
+    late_ms: DurationMs = 60_000
+    stamp: U32 = 0
+    block: bytes = b""
+
+
+class Unschedule(NamedTuple):
+    """Removes a schedule; what it has published stays."""
+
+    request: U32
+    name: Name
+
+
+class ListSchedules(NamedTuple):
+    """Asks for a page of schedules, by name after `after`."""
+
+    request: U32
+    prefix: Name = ""
+    after: Name = ""
+
+
+class RunSchedule(NamedTuple):
+    """Has a schedule publish its message now, whatever else it does and when."""
+
+    request: U32
+    name: Name
+
+
+class PauseSchedule(NamedTuple):
+    """Stops a schedule, or lets it go on with the first moment from now on."""
+
+    request: U32
+    name: Name
+    paused: Flag
+
+
 class Backup(NamedTuple):
     """Asks for a snapshot of the log; it lasts as long as the connection, or until the next one."""
 
@@ -331,6 +384,11 @@ Request = (
     | Increment
     | Expire
     | Watch
+    | Schedule
+    | Unschedule
+    | ListSchedules
+    | RunSchedule
+    | PauseSchedule
     | Backup
     | ReadBackup
 )

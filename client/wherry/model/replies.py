@@ -25,6 +25,7 @@ from wherry.model.fields import (
     Options,
     QueueRows,
     Ranges,
+    ScheduleRows,
     SettledRows,
     Spans,
     Text,
@@ -103,6 +104,15 @@ class Committed(NamedTuple):
 
     request: U32
     publishes: CommittedRows = ()
+
+
+class Schedules(NamedTuple):
+    """Answers LISTSCHEDULES with a page of schedules by name, and what concerns one schedule with that one."""
+
+    request: U32
+    schedules: ScheduleRows
+    more: Flag = False
+    change: Name = ""
 
 
 class Snapshot(NamedTuple):
@@ -190,7 +200,9 @@ class Error(NamedTuple):
     durability: Name = ""
 
 
-Reply = Done | QueueInfo | Queues | Peeked | Committed | Routed | Snapshot | Piece | Values | Counted | Error
+Reply = (
+    Done | QueueInfo | Queues | Peeked | Committed | Routed | Schedules | Snapshot | Piece | Values | Counted | Error
+)
 """Answers to one request; Confirm and Settled answer many at once."""
 Push = Deliver | Stopped | Cancelled
 Spoken = Welcome | Pong | Confirm | Settled | Reply | Push

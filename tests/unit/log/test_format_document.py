@@ -29,6 +29,8 @@ PARTS = {
     "Target": records.Target,
     "Row": records.Row,
     "Known": records.Known,
+    "Plan": records.Plan,
+    "Kept": records.Kept,
 }
 KINDS = FORMAT.table("4. Records")
 

@@ -17,16 +17,21 @@ from wherry_broker.core.records import (
     Declared,
     Deleted,
     Died,
+    Fired,
+    Kept,
     Known,
+    Plan,
     Preamble,
     Published,
     Rehomed,
     Removed,
     Returned,
     Row,
+    Scheduled,
     Sequenced,
     Stage,
     Standing,
+    Unscheduled,
 )
 from wherry_broker.log import codec
 from wherry_broker.log.codec import Damaged, SegmentHead, UnknownVersion
@@ -68,6 +73,13 @@ keys = st.lists(st.tuples(texts, numbers, numbers), max_size=3).map(tuple)
 standings = st.builds(Standing, numbers, texts, options, numbers, keys)
 rows = st.lists(st.builds(Row, numbers, numbers, numbers, numbers), max_size=3).map(tuple)
 known = st.lists(st.builds(Known, texts, numbers, numbers, rows), max_size=2).map(tuple)
+moments, flags = numbers, st.booleans()
+plans = st.builds(
+    Plan,
+    *(texts, texts, texts, numbers, moments, moments, moments, moments),
+    *(st.integers(0, 9), texts, numbers, texts, texts, numbers, numbers, st.binary(max_size=40)),
+)
+kept = st.builds(Kept, texts, plans, moments, flags, *[numbers] * 9, texts)
 every_record = st.one_of(
     st.builds(Declared, numbers, texts, options, numbers),
     st.builds(Changed, numbers, options),
@@ -77,7 +89,14 @@ every_record = st.one_of(
     st.builds(Returned, numbers, texts, ranges, numbers, texts, numbers),
     st.builds(Died, numbers, ranges, failures),
     st.builds(Rehomed, numbers, numbers, envelopes, st.lists(stages, max_size=3).map(tuple), blocks),
-    st.builds(Preamble, numbers, numbers, numbers, st.lists(standings, max_size=3).map(tuple), known),
+    st.builds(
+        Preamble,
+        *(numbers, numbers, numbers, st.lists(standings, max_size=3).map(tuple), known),
+        st.lists(kept, max_size=2).map(tuple),
+    ),
+    st.builds(Scheduled, texts, plans, moments, flags, moments, moments),
+    st.builds(Unscheduled, texts),
+    st.builds(Fired, texts, moments, moments, moments, numbers, numbers, numbers, flags, texts),
     st.builds(Sequenced, texts, numbers, numbers, rows),
 )
 

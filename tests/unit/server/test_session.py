@@ -50,6 +50,11 @@ TO_THE_CORE = [
     commands.Increment(14, "s", "k"),
     commands.Expire(15, "s", "k"),
     commands.Watch(16, "s", "k"),
+    commands.Schedule(17, "s", "q", every_ms=60_000, block=b"\x80hi"),
+    commands.Unschedule(18, "s"),
+    commands.ListSchedules(19),
+    commands.RunSchedule(20, "s"),
+    commands.PauseSchedule(21, "s", True),
 ]
 ONLY_BROKERS_SAY = [
     replies.Welcome(1, 1, 0, 1),
@@ -65,6 +70,7 @@ ONLY_BROKERS_SAY = [
     replies.Routed(1, 2, "synced"),
     replies.Values(1, ()),
     replies.Counted(1, -1, 1),
+    replies.Schedules(1, ()),
     replies.Deliver(1, 1000, (), pack_sizes([0])),
     replies.Stopped(1),
     replies.Cancelled(1, ((1, 1, 1),)),
