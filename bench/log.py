@@ -209,7 +209,7 @@ def backlog(count: int) -> dict[str, dict[str, float]]:
     small = replace(case, count=min(count // 10, 400_000))
     rows = {}
     for name, mine, memory in (("in memory", small, "8GiB"), ("paged", case, "256MiB")):
-        with directory() as data, Broker(data, **UNBOUNDED, WHERRY_MEMORY_BYTES_MAX=memory) as broker:
+        with directory() as data, Broker(data, **UNBOUNDED, WHERRY_RESIDENT_BYTES_MAX=memory) as broker:
             filled = run("producer", broker, mine)
             drained = run("consumer", broker, mine)
             rows[name] = {

@@ -17,7 +17,7 @@ import wherry
 from patience import PATIENCE_S
 from wherry.wire import codec
 from wherry.wire.framing import FrameReader
-from wherry_broker.core.ledger import MEMORY_BYTES_MAX
+from wherry_broker.core.ledger import RESIDENT_BYTES_MAX
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.shard import Shard
 from wherry_broker.log.file import FileLog
@@ -50,7 +50,7 @@ class RunningBroker:
         auto_declare: bool = True,
         queue: dict[str, Any] | None = None,
         data: Path | None = None,
-        memory_bytes_max: int = MEMORY_BYTES_MAX,
+        resident_bytes_max: int = RESIDENT_BYTES_MAX,
         **limits,
     ):
         loop, clock = asyncio.get_running_loop(), Clock()
@@ -58,7 +58,7 @@ class RunningBroker:
         self.records = FileLog(DiskStore(data), loop.call_soon_threadsafe, pytest.fail) if data else MemoryLog()
         defaults = QueueOptions(durability=self.records.level).changed(queue or {})
         self.shard = Shard(
-            7, random.Random(1).random, defaults, auto_declare=auto_declare, memory_bytes_max=memory_bytes_max
+            7, random.Random(1).random, defaults, auto_declare=auto_declare, resident_bytes_max=resident_bytes_max
         )
         restore(self.shard, self.records, clock)
         self.pump = Pump(self.shard, self.records, clock, loop, self.limits.uncommitted_bytes_max)

@@ -29,6 +29,7 @@ from wherry_broker.eventloop import loop_factory
 from wherry_broker.log.file import FileLog
 from wherry_broker.log.memory import MemoryLog
 from wherry_broker.log.store import DiskStore, LogUnusable
+from wherry_broker.machine import memory_bytes
 from wherry_broker.server.auth import TokenAuth
 from wherry_broker.server.clock import Clock
 from wherry_broker.server.limits import Limits
@@ -80,10 +81,11 @@ class Broker:
             random.random,
             _defaults_of(config, self._records.level),
             auto_declare=settings.auto_declare,
-            memory_bytes_max=settings.memory_bytes_max,
             calendar=crons.moments,
             producer_window_ms=round(settings.producer_window_s * 1000),
             resume_ms=round(settings.resume_s * 1000),
+            resident_bytes_max=settings.resident_bytes_max,
+            memory_bytes_max=settings.memory_bytes_max or memory_bytes() // 2,
         )
         with _telling_the_directory(settings.data):
             if repair and isinstance(self._records, FileLog):
@@ -102,6 +104,11 @@ class Broker:
                 _tell_torn(self._log, records.torn, records.torn.aside)
             took_s = round(time.monotonic() - started, 3)
             self._log.info(events.LOG_READ, records=count, size_bytes=records.size_bytes, took_s=took_s)
+
+    @property
+    def memory_bytes_max(self) -> int:
+        """How much memory all that is stored may take."""
+        return self._shard.state.memory.bytes_max
 
     async def start(self) -> str:
         """Begins to listen.
@@ -200,6 +207,7 @@ async def _serve(
         loop=type(loop).__module__,
         token=bool(settings.token),
         connections_max=settings.connections_max,
+        memory_bytes_max=broker.memory_bytes_max,
     )
     ready(address)
     await stopping.wait()

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from wherry.model.fields import TEXT_BYTES_MAX
 from wherry.wire.framing import FRAME_BYTES_MAX
-from wherry_broker.core.ledger import MEMORY_BYTES_MAX
+from wherry_broker.core.ledger import RESIDENT_BYTES_MAX
 from wherry_broker.core.options import InvalidOption, QueueOptions, checked
 from wherry_broker.log.file import SEGMENT_BYTES
 from wherry_broker.tokens import TokenFileError, read_token
@@ -104,8 +104,11 @@ class Settings:
     data: str = _setting("", "the directory of the log; without one, messages are in memory only")
     segment_bytes: int = _setting(SEGMENT_BYTES, "how long a file of the log grows", low=4_096, high=1 << 40)
     sync_interval_s: float = _setting(0.1, "how long a `written` message may wait for the disk", low=0.001, high=60)
+    resident_bytes_max: int = _setting(
+        RESIDENT_BYTES_MAX, "how much of what the log keeps is in memory too", low=1_048_576, high=1 << 40
+    )
     memory_bytes_max: int = _setting(
-        MEMORY_BYTES_MAX, "how much of what the log keeps is in memory too", low=1_048_576, high=1 << 40
+        0, "how much memory all that is stored may take; 0 for half of what there is", high=1 << 40
     )
     log_level: str = _setting("info", "what is logged", choices=LOG_LEVELS)
     log_format: str = _setting("auto", "how it is logged; auto: pretty on a terminal, else json", choices=LOG_FORMATS)

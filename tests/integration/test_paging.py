@@ -10,7 +10,7 @@ from wherry_broker.core import pager
 
 MESSAGES = 3_000
 BODY_BYTES = 2_000
-MEMORY_BYTES_MAX = 1_000_000
+RESIDENT_BYTES_MAX = 1_000_000
 
 
 @pytest.fixture(autouse=True)
@@ -40,19 +40,19 @@ async def drain(queue, count: int) -> list[bytes]:
 
 
 async def test_what_does_not_fit_into_memory_comes_back_in_order(harness, tmp_path):
-    running = await harness.broker(data=tmp_path, memory_bytes_max=MEMORY_BYTES_MAX)
+    running = await harness.broker(data=tmp_path, resident_bytes_max=RESIDENT_BYTES_MAX)
     client = await harness.client(running)
     queue = client.queue("q")
     await fill(queue)
     held = running.shard.state.names["q"]
     assert held.bytes_held == MESSAGES * (1 + BODY_BYTES)  # an empty map of headers is one byte
-    assert running.resident_bytes("q") == running.shard.state.homes.resident_bytes < 1.5 * MEMORY_BYTES_MAX
+    assert running.resident_bytes("q") == running.shard.state.homes.resident_bytes < 1.5 * RESIDENT_BYTES_MAX
     assert await drain(queue, MESSAGES) == [body(number) for number in range(MESSAGES)]
     assert (held.residence.absent, running.shard.state.homes.resident_bytes) == (0, 0)
 
 
 async def test_peeking_and_failed_attempts_reach_what_is_not_in_memory(harness, tmp_path):
-    running = await harness.broker(data=tmp_path, memory_bytes_max=MEMORY_BYTES_MAX, queue={"retry_base_ms": 0})
+    running = await harness.broker(data=tmp_path, resident_bytes_max=RESIDENT_BYTES_MAX, queue={"retry_base_ms": 0})
     client = await harness.client(running)
     queue = client.queue("q")
     await fill(queue)
@@ -64,19 +64,19 @@ async def test_peeking_and_failed_attempts_reach_what_is_not_in_memory(harness, 
 
 
 async def test_a_log_that_outgrows_memory_is_read_back(harness, tmp_path):
-    running = await harness.broker(data=tmp_path, memory_bytes_max=MEMORY_BYTES_MAX)
+    running = await harness.broker(data=tmp_path, resident_bytes_max=RESIDENT_BYTES_MAX)
     client = await harness.client(running)
     await fill(client.queue("q"))
     await client.close()
     await running.stop()
-    again = await harness.broker(data=tmp_path, memory_bytes_max=MEMORY_BYTES_MAX)
-    assert again.resident_bytes("q") < 1.5 * MEMORY_BYTES_MAX
+    again = await harness.broker(data=tmp_path, resident_bytes_max=RESIDENT_BYTES_MAX)
+    assert again.resident_bytes("q") < 1.5 * RESIDENT_BYTES_MAX
     client = await harness.client(again)
     assert await drain(client.queue("q"), MESSAGES) == [body(number) for number in range(MESSAGES)]
 
 
 async def test_the_dead_are_moved_though_their_bytes_are_in_the_log_only(harness, tmp_path):
-    running = await harness.broker(data=tmp_path, memory_bytes_max=MEMORY_BYTES_MAX)
+    running = await harness.broker(data=tmp_path, resident_bytes_max=RESIDENT_BYTES_MAX)
     client = await harness.client(running)
     queue, other = client.queue("q"), await client.declare("other")
     await fill(queue)

@@ -19,7 +19,7 @@ from store_rules import StoreRules
 
 from durable import durable_state
 from wherry.model import commands, replies
-from wherry_broker.core import bounds, dispatch, index, lane, records, residence, timers, turns
+from wherry_broker.core import bounds, dispatch, index, lane, memory, records, residence, timers, turns
 from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.options import QueueOptions
@@ -833,6 +833,28 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
         assert not core.options.max_leased or counts[LEASED] <= max(core.options.max_leased, before.get("leased", 0))
         assert core.next_offset == queue.next_offset
         assert (core.removed, core.ended) == (queue.removed, queue.ended)
+
+    @invariant()
+    def memory_agrees(self):
+        """What is counted as taken is what there is, counted one by one."""
+        state = self.shard.state
+        producers = state.producers
+        told = memory.PRODUCER_BYTES * len(producers) + memory.SEQUENCE_BYTES * producers.rows
+        of_queues = sum(map(self.memory_of, state.queues.values()))
+        assert state.memory.held_bytes == of_queues + memory.TIMER_BYTES * state.timers.entries + told
+
+    def memory_of(self, queue):
+        spans = list(queue.spans())
+        lanes = sum(len(each._lanes) for each in queue._turns)
+        limited = len(queue._keys._keys) if queue._keys else 0
+        return (
+            memory.QUEUE_BYTES
+            + sum(memory.batch_bytes(batch) for batch in queue.batches_since(0))
+            + sum(memory.SPAN_BYTES + memory.failure_bytes(span.failure) for span in spans)
+            + sum(memory.DEDUPE_BYTES + memory.text_bytes(key) for key in queue.dedupe)
+            + memory.LANE_BYTES * lanes
+            + memory.LIMITED_BYTES * limited
+        )
 
     @invariant()
     def time_agrees(self):

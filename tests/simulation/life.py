@@ -227,7 +227,7 @@ class Life:
             reserve_bytes=settings.reserve_bytes,
         )
         self.shard = Shard(
-            0, rng.random, settings.defaults, auto_declare=False, memory_bytes_max=settings.memory_bytes_max
+            0, rng.random, settings.defaults, auto_declare=False, resident_bytes_max=settings.resident_bytes_max
         )
         self.log.starting = partial(audit.restarts.recovered, self)
         restore(self.shard, self.log, clock)

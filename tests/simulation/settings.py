@@ -21,7 +21,7 @@ class Settings:
 
     clients: int
     segment_bytes: int
-    memory_bytes_max: int
+    resident_bytes_max: int
     ahead_bytes: int
     sync_interval_ms: int
     reserve_bytes: int
@@ -58,7 +58,7 @@ def draw_settings(rng):
     settings = Settings(
         clients=choice([1, 2, 3, 4]),
         segment_bytes=choice([300, 600, 1500, 6000]),
-        memory_bytes_max=choice([0, 300, 2000, 100_000]),
+        resident_bytes_max=choice([0, 300, 2000, 100_000]),
         ahead_bytes=choice([60, 300, 1000]),
         sync_interval_ms=choice([1, 20, 100]),
         reserve_bytes=20_000,

@@ -6,6 +6,7 @@ Never looked into, never altered. A block from which messages were left out has 
 from __future__ import annotations
 
 import struct
+from array import array
 from bisect import bisect_left, bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -36,13 +37,13 @@ class Block:
         self.size = size if data is None else len(data)
         self.place: tuple[int, int] | None = None
         self.checksum = 0
-        self._ends: tuple[int, ...] | None = None
+        self._ends: array[int] | None = None
 
     @property
-    def ends(self) -> tuple[int, ...]:
+    def ends(self) -> array[int]:
         """Where each message ends in the data; made when first asked for, since most batches are never split."""
         if self._ends is None:
-            self._ends = tuple(accumulate(struct.unpack(f">{self.count}I", self.lengths)))
+            self._ends = array("Q", accumulate(struct.unpack(f">{self.count}I", self.lengths)))
         return self._ends
 
     def twin(self) -> Block:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wherry_broker.core import records
 from wherry_broker.core.batch import READY
 from wherry_broker.core.homes import SETTLE_BYTES
+from wherry_broker.core.memory import publish_bytes
 from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.schedules import kept_bytes
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 RETRY_AFTER_FLOOR_MS = 20
 RETRY_AFTER_CEILING_MS = 30_000
 RETRY_AFTER_UNKNOWN_MS = 1_000
+COMMIT_PARTS = 32
+"""A part in so many of the memory is kept for what also frees some, so that it is not stopped: commits that settle."""
 LOG_BYTES_A_RECORD = 1_024
 """What a log needs at most for a record, but for a block."""
 LOG_BYTES_A_TARGET = 32
@@ -87,6 +90,85 @@ def check_room(state: State, queue: str, cost: int) -> None:
         )
 
 
+def check_broker(state: State, queue: Queue, block: Block, key: str, dedupe: str, *, settles: bool = False) -> None:
+    """Refuses a publish for what all queues share: the disk of the log, and the memory.
+
+    Args:
+        state: all queues.
+        queue: where it is published.
+        block: the messages.
+        key: their key.
+        dedupe: the key under which they are remembered.
+        settles: whether something goes in their place.
+
+    Raises:
+        Refusal: busy, the disk or the memory is (nearly) full; too_large, the memory could never hold it.
+    """
+    check_disk(state, queue, block)
+    check_memory(state, queue.name, publish_bytes(block.size, block.count, key, dedupe), settles=settles)
+
+
+def check_memory(state: State, queue: str, cost: int, *, settles: bool = False) -> None:
+    """Refuses what would take `cost` bytes of memory.
+
+    Args:
+        state: all queues.
+        queue: what is published where, or declared.
+        cost: how much that takes.
+        settles: whether deliveries end at the same time, or something else goes.
+
+    Raises:
+        Refusal: busy, the memory is full; too_large, it could never hold that.
+    """
+    memory = state.memory
+    over = memory.held_bytes + cost - memory.bytes_max
+    if not settles:
+        over += memory.bytes_max // COMMIT_PARTS
+    if over <= 0:
+        return
+    text = f"{cost} bytes more are needed of the broker's memory, and memory_bytes_max is {memory.bytes_max}"
+    if over > memory.held_bytes:
+        raise Refusal("too_large", text, queue=queue, bound="memory")
+    raise Refusal(
+        "busy",
+        f"the broker's memory is full: what is stored takes {memory.held_bytes} bytes of it; {text}",
+        retry_after_ms=wait_ms(over, memory.freed_per_second),
+        retryable=True,
+        queue=queue,
+        bound="memory",
+    )
+
+
+def check_dedupe(queue: Queue, now_ms: int) -> None:
+    """Refuses one more dedupe key than a queue remembers at a time.
+
+    Raises:
+        Refusal: busy, there are too many, none of which may be forgotten yet.
+    """
+    until_ms = queue.dedupe.full_until_ms(now_ms)
+    if until_ms:
+        raise Refusal(
+            "busy",
+            f"queue {queue.name!r} remembers {len(queue.dedupe)} dedupe keys, and no more at a time",
+            retry_after_ms=_limited(until_ms - now_ms),
+            retryable=True,
+            queue=queue.name,
+            bound="dedupe_keys",
+        )
+
+
+def wait_ms(amount: int, per_second: float) -> int:
+    """How long it takes until so much is free at that rate; a guess when that is 0, and within limits."""
+    # A rate of an hour ago is so small that the division has no finite result.
+    return _limited(
+        min(1000 * amount / per_second, RETRY_AFTER_CEILING_MS) if per_second > 0 else RETRY_AFTER_UNKNOWN_MS
+    )
+
+
+def _limited(ms: float) -> int:
+    return max(RETRY_AFTER_FLOOR_MS, min(round(ms), RETRY_AFTER_CEILING_MS))
+
+
 def room(queue: Queue, block: Block, now_ms: int, *, divisible: bool) -> Room:
     """How much of a block fits into the queue's bounds; a block that is not divisible fits whole or not at all.
 
@@ -137,13 +219,10 @@ def busy(queue: Queue, count: int, size: int, now_ms: int, *, by_messages: bool)
     else:
         bound, held, limit, meter = "max_bytes", queue.bytes_held, options.max_bytes, queue.freed_bytes
         more, unit = size, "bytes"
-    rate = meter.per_second(now_ms)
-    # A rate of an hour ago is so small that the division has no finite result.
-    wait_ms = min(1000 * (held + more - limit) / rate, RETRY_AFTER_CEILING_MS) if rate > 0 else RETRY_AFTER_UNKNOWN_MS
     return Refusal(
         "busy",
         f"queue {queue.name!r} is full: it holds {held} {unit}, {more} more came, and {bound} is {limit}",
-        retry_after_ms=max(round(wait_ms), RETRY_AFTER_FLOOR_MS),
+        retry_after_ms=wait_ms(held + more - limit, meter.per_second(now_ms)),
         retryable=True,
         queue=queue.name,
         bound=bound,

@@ -14,6 +14,7 @@ from wherry.model import commands, replies
 from wherry.model.commands import Verb
 from wherry.model.fields import BATCH_MESSAGES_MAX
 from wherry_broker.core import bounds, decide, records
+from wherry_broker.core.memory import publish_bytes
 from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.sequences import Sequences
 
@@ -140,6 +141,7 @@ class Committing:
             parts[publish.queue].publish(position, publish, now_ms)
         dropped = [fact for part in parts.values() for fact in part.dropped(now_ms)]
         self._check_disk(parts)
+        self._check_memory(parts, settles=bool(settles))
         ended = [fact for part in parts.values() for fact in part.ended]
         stored = [fact for part in parts.values() for fact in part.stored]
         new: list[Change] = [*ended, *dropped, *stored]
@@ -186,6 +188,12 @@ class Committing:
         cost = sum(bounds.log_cost(record.block) for part in logged for record in part.stored)
         if cost:
             bounds.check_room(self._ledger.state, logged[0].queue.name, cost)
+
+    def _check_memory(self, parts: dict[str, Part], *, settles: bool) -> None:
+        stored = [record for part in parts.values() for record in part.stored]
+        cost = sum(publish_bytes(each.block.size, each.block.count, each.envelope.key, each.dedupe) for each in stored)
+        if stored:
+            bounds.check_memory(self._ledger.state, next(iter(parts)), cost, settles=settles)
 
     def _bind(self, queues: Sequence[Queue], now_ms: int) -> int:
         """Has all that is said of these queues from now on wait for all of the commit; returns its mark."""

@@ -9,7 +9,8 @@ from wherry.model.fields import BATCH_MESSAGES_MAX
 from wherry_broker.core import bounds, records
 from wherry_broker.core.batch import DEAD, LEASED, STATE_NAMES, Envelope, Failure, Span
 from wherry_broker.core.block import Block
-from wherry_broker.core.bounds import LOG_BYTES_A_RECORD, check_room
+from wherry_broker.core.bounds import LOG_BYTES_A_RECORD, check_memory, check_room
+from wherry_broker.core.memory import QUEUE_BYTES
 from wherry_broker.core.options import InvalidOption, QueueOptions, checked
 from wherry_broker.core.refusal import Refusal
 
@@ -56,7 +57,7 @@ def declare(state: State, name: str, given: dict[str, object], defaults: QueueOp
 
     Raises:
         Refusal: invalid, an option is unknown or out of range; exists_differently, the queue has other options; busy,
-            the disk is (nearly) full.
+            the disk or the memory is (nearly) full.
     """
     queue = state.names.get(name)
     try:
@@ -64,6 +65,7 @@ def declare(state: State, name: str, given: dict[str, object], defaults: QueueOp
             options = defaults.changed(given)
             _check_level(options.durability, defaults.durability)
             check_room(state, name, LOG_BYTES_A_RECORD)
+            check_memory(state, name, QUEUE_BYTES)
             return [records.Declared(state.next_number, name, options.as_map(), state.next_first)]
         differing = queue.options.differing(given)
     except InvalidOption as error:

@@ -25,7 +25,16 @@ def _declared(state: State, record: records.Declared) -> None:
     options = QueueOptions().changed(record.options)
     kind = Store if options.kind == "store" else Queue
     state.add(
-        kind(record.queue, record.name, options, record.first, state.timers, state.homes, restoring=state.restoring)
+        kind(
+            record.queue,
+            record.name,
+            options,
+            record.first,
+            state.timers,
+            state.homes,
+            state.memory,
+            restoring=state.restoring,
+        )
     )
 
 

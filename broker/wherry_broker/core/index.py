@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wherry_broker.core.batch import Batch
+    from wherry_broker.core.batch import Batch, Span
 
 HOLES_MIN = 64
 
@@ -61,6 +61,18 @@ class BatchIndex:
             batch = batches[position]
             if batch is not None and batch.end > offset:
                 yield batch
+
+    def spans(self, low: int, high: int | None) -> Iterator[Span]:
+        """The spans that hold any of the offsets [low, high), in order. They must not change meanwhile."""
+        for batch in self.since(low):
+            if high is not None and batch.first >= high:
+                return
+            spans = batch.spans
+            for position in range(batch.position(low), len(spans)):
+                span = spans[position]
+                if high is not None and span.low >= high:
+                    return
+                yield span
 
     def find(self, offset: int) -> Batch | None:
         """The batch that holds `offset`."""

@@ -66,7 +66,7 @@ def store(state: State, publishes: Sequence[commands.Publish], now_ms: int) -> P
     block = Block(b"".join([each.lengths for each in publishes]), b"".join([each.block for each in publishes]))
     try:
         envelope, ready_at_ms = decide.envelope_of(queue, publishes[0], now_ms)
-        bounds.check_disk(state, queue, block)
+        bounds.check_broker(state, queue, block, envelope.key, "")
         busy = bounds.room(queue, block, now_ms, divisible=False).busy
     except Refusal:
         return None

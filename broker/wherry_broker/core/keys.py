@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry_broker.core.batch import DELAYED, LEASED
+from wherry_broker.core.memory import LIMITED_BYTES
 from wherry_broker.core.rates import Bucket
 from wherry_broker.core.turns import UNLIMITED
 
 if TYPE_CHECKING:
     from wherry_broker.core.batch import Span
+    from wherry_broker.core.memory import Memory
     from wherry_broker.core.options import QueueOptions
     from wherry_broker.core.queue import Queue
     from wherry_broker.core.timers import Timers
@@ -47,15 +49,17 @@ class Keys:
     Args:
         queue: whose options limit keys.
         timers: where a key waits whose rate is spent.
+        memory: where it is told how many keys there are.
     """
 
-    def __init__(self, queue: Queue, timers: Timers) -> None:
+    def __init__(self, queue: Queue, timers: Timers, memory: Memory) -> None:
         options = queue.options
         self._queue = queue
         self._ordered = options.ordered
         self._leased_max = options.key_max_leased or UNLIMITED
         self._rate_per_s = options.key_rate_per_s
         self._timers = timers
+        self._memory = memory
         self._keys: dict[str, Key] = {}
         self._idle: dict[str, None] = {}  # those of which nothing is leased, kept for what is spent of their rate
 
@@ -108,12 +112,14 @@ class Keys:
         for key in self._keys.values():
             if key.throttle is not None:
                 self._timers.disarm(key.throttle)
+        self._memory.free(LIMITED_BYTES * len(self._keys))
         self._keys.clear()
         self._idle.clear()
 
     def _active(self, name: str) -> Key:
         key = self._keys.get(name)
         if key is None:
+            self._memory.take(LIMITED_BYTES)
             key = self._keys[name] = Key(Throttle(self._rate_per_s, self._queue, name) if self._rate_per_s else None)
         self._idle.pop(name, None)
         return key
@@ -121,6 +127,7 @@ class Keys:
     def _rest(self, name: str, key: Key) -> None:
         if key.throttle is None:
             del self._keys[name]
+            self._memory.free(LIMITED_BYTES)
         else:
             self._idle[name] = None
 
@@ -133,3 +140,4 @@ class Keys:
                 return
             self._timers.disarm(throttle)
             del self._idle[name], self._keys[name]
+            self._memory.free(LIMITED_BYTES)

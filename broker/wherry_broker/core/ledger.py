@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from wherry_broker.core.effects import Effect
     from wherry_broker.core.queue import Queue
 
-MEMORY_BYTES_MAX = 268_435_456
+RESIDENT_BYTES_MAX = 268_435_456
 """The default limit of what is kept in memory of messages that a log keeps too."""
+SWEEP_MS = 1_000
+"""How often it is looked for what can be forgotten, while memory is short."""
 STANDING = frozenset({records.Declared, records.Changed, records.Deleted})
 """What a log keeps of a queue whose messages are in memory only."""
 
@@ -61,7 +63,8 @@ class Ledger:
 
     Args:
         epoch: the number of this start of the log; it grows with every start.
-        memory_bytes_max: how many bytes of messages are kept in memory, of those that a log keeps too.
+        resident_bytes_max: how many bytes of messages are kept in memory, of those that a log keeps too.
+        memory_bytes_max: how much memory all that is stored may take; what a log keeps too leaves half of it free.
 
     Attributes:
         state: the durable facts.
@@ -69,9 +72,9 @@ class Ledger:
         dirty: queues that have changed since somebody looked.
     """
 
-    def __init__(self, epoch: int, memory_bytes_max: int) -> None:
-        self.state = State(epoch)
-        self.pager = Pager(self.state.homes, memory_bytes_max)
+    def __init__(self, epoch: int, resident_bytes_max: int, memory_bytes_max: int) -> None:
+        state = self.state = State(epoch, memory_bytes_max)
+        self.pager = Pager(state.homes, state.memory, min(resident_bytes_max, memory_bytes_max // 2))
         self.dirty: dict[Queue, None] = {}
         self._mover = Mover()
         self._outbox = Outbox()
@@ -79,6 +82,7 @@ class Ledger:
         self._twins: dict[Block, list[Block]] = {}
         self._sync = False
         self._oldest = 0
+        self._swept_ms = 0
 
     # A log is read.
 
@@ -241,6 +245,17 @@ class Ledger:
             for batch in self._batches(record) if isinstance(record, Published | Routed) else ():
                 if batch.block.place is not None:
                     self.pager.stored(batch)
+
+    # Memory.
+
+    def watch_memory(self, now_ms: int) -> None:
+        """Looks how fast memory is freed, and forgets what nobody asks for any more while it is short."""
+        memory = self.state.memory
+        memory.observe(now_ms)
+        if memory.is_tight and abs(now_ms - self._swept_ms) >= SWEEP_MS:
+            self._swept_ms = now_ms
+            for queue in self.state.queues.values():
+                queue.dedupe.sweep(now_ms)
 
     # What waits for it.
 

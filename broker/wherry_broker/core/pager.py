@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from wherry_broker.core.batch import Batch
     from wherry_broker.core.homes import Homes
+    from wherry_broker.core.memory import Memory
     from wherry_broker.core.queue import Queue
 
 AHEAD_BYTES = 8_388_608
@@ -28,11 +29,13 @@ class Pager:
 
     Args:
         homes: counts them.
+        memory: counts what else there is.
         resident_bytes_max: the limit.
     """
 
-    def __init__(self, homes: Homes, resident_bytes_max: int) -> None:
+    def __init__(self, homes: Homes, memory: Memory, resident_bytes_max: int) -> None:
         self._homes = homes
+        self._memory = memory
         self._resident_bytes_max = resident_bytes_max
         self._wanted: dict[Batch, None] = {}
         self._asked: dict[Batch, None] = {}
@@ -41,12 +44,17 @@ class Pager:
     @property
     def is_full(self) -> bool:
         """Whether there is too much in memory."""
-        return self._homes.resident_bytes > self._resident_bytes_max
+        return self._homes.resident_bytes > self._resident_bytes_max or self._memory.is_tight
+
+    @property
+    def ahead_bytes(self) -> int:
+        """How much of a queue is kept in memory ahead of its consumers."""
+        return AHEAD_BYTES // 16 if self._memory.is_tight else AHEAD_BYTES
 
     def stored(self, batch: Batch) -> None:
         """A batch is in the log now."""
         queue = batch.queue
-        if self.is_full and queue.sizes[READY] > AHEAD_BYTES:
+        if self.is_full and queue.sizes[READY] > self.ahead_bytes:
             queue.residence.page_out(batch)
 
     def leased(self, batch: Batch) -> None:
@@ -60,12 +68,12 @@ class Pager:
         if begin <= offset < (begin + end) // 2:
             return
         start = end if begin <= offset < end else offset
-        size, last = 0, start
+        size, last, ahead_bytes = 0, start, self.ahead_bytes
         for batch in islice(queue.batches_since(start), AHEAD_BATCHES):
             self.want(batch)
             size += batch.block.size
             last = batch.end
-            if size >= AHEAD_BYTES:
+            if size >= ahead_bytes:
                 break
         self._stretches[queue] = (offset, last)
 

@@ -41,7 +41,9 @@ class Publishing:
             return
         envelope, ready_at_ms = decide.envelope_of(queue, command, now_ms)
         block = decide.block_of(command)
-        bounds.check_disk(self._state, queue, block)
+        bounds.check_broker(self._state, queue, block, command.key, command.dedupe)
+        if command.dedupe:
+            bounds.check_dedupe(queue, now_ms)
         self._ledger.apply(bounds.drop_oldest(queue, block.count, block.size, now_ms))
         # A dedupe key stands for the whole batch: were a part stored under it, a retry of the rest would be lost.
         count, busy = bounds.room(queue, block, now_ms, divisible=command.divisible and not command.dedupe)

@@ -15,6 +15,7 @@ from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, READY, Batch, 
 from wherry_broker.core.dedupe import DedupeKeys
 from wherry_broker.core.index import BatchIndex
 from wherry_broker.core.keys import Keys, Throttle
+from wherry_broker.core.memory import SPAN_BYTES, failure_bytes
 from wherry_broker.core.rates import Meter
 from wherry_broker.core.records import RELEASED
 from wherry_broker.core.residence import Residence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from wherry_broker.core.block import Block
     from wherry_broker.core.consumers import Consumer
     from wherry_broker.core.homes import Homes
+    from wherry_broker.core.memory import Memory
     from wherry_broker.core.options import QueueOptions
     from wherry_broker.core.records import Stage
     from wherry_broker.core.timers import Timers
@@ -47,6 +49,7 @@ class Queue:
         first: the offset of its first message.
         timers: where leases, delays and expiries wait.
         homes: where it is told which segments of the log hold its batches.
+        memory: where it is told what it takes.
         restoring: whether records of a log are read, until `restored`.
 
     Attributes:
@@ -73,6 +76,7 @@ class Queue:
         first: int,
         timers: Timers,
         homes: Homes,
+        memory: Memory,
         *,
         restoring: bool = False,
     ) -> None:
@@ -91,9 +95,10 @@ class Queue:
         self.mark = 0
         self.waiting: OrderedDict[Consumer, None] = OrderedDict()
         self.consumers: dict[Consumer, None] = {}
-        self.dedupe = DedupeKeys()
-        self.residence = Residence(homes, is_logged=self.is_logged)
+        self.dedupe = DedupeKeys(memory)
+        self.residence = Residence(homes, memory, is_logged=self.is_logged)
         self._timers = timers
+        self._memory = memory
         self._index = BatchIndex()
         self._turns: list[Turns] = []
         self._keys: Keys | None = None
@@ -132,6 +137,7 @@ class Queue:
         self.next_offset = batch.end
         self._index.append(batch)
         self.residence.enter(batch)
+        self._memory.take(SPAN_BYTES)
         self.counts[span.state] += block.count
         self.sizes[span.state] += block.size
         if envelope.expires_at_ms:
@@ -152,7 +158,7 @@ class Queue:
         for low, high, attempt, released, ready_at_ms, dead, failure in stages:
             span = Span(batch, low, high, DEAD if dead else DELAYED if ready_at_ms else self._undelayed)
             span.attempt, span.released = attempt, released
-            span.failure = None if failure is None else Failure(*failure)
+            self._fail(span, None if failure is None else Failure(*failure))
             batch.spans.append(span)
             self.counts[span.state] += len(span)
             self.sizes[span.state] += span.size()
@@ -161,6 +167,7 @@ class Queue:
             elif ready_at_ms:
                 self._timers.arm(span, ready_at_ms)
         self.residence.enter(batch)
+        self._memory.take(SPAN_BYTES * len(batch.spans))
 
     def rehome(self, batch: Batch, block: Block) -> None:
         """A batch was written again: it lies in the current segment now."""
@@ -209,25 +216,11 @@ class Queue:
 
     def spans(self, low: int = 0, high: int | None = None) -> Iterator[Span]:
         """The spans that hold any of the offsets [low, high), in order. They must not change meanwhile."""
-        for batch in self._index.since(low):
-            if high is not None and batch.first >= high:
-                return
-            spans = batch.spans
-            for position in range(batch.position(low), len(spans)):
-                span = spans[position]
-                if high is not None and span.low >= high:
-                    return
-                yield span
+        return self._index.spans(low, high)
 
     def span_at(self, offset: int) -> Span | None:
         """The span that holds `offset`."""
-        batch = self._index.find(offset)
-        if batch is None:
-            return None
-        position = batch.position(offset)
-        if position == len(batch.spans) or batch.spans[position].low > offset:
-            return None
-        return batch.spans[position]
+        return next(self._index.spans(offset, offset + 1), None)
 
     def head(self, now_ms: int) -> tuple[Turns, Span, int] | None:
         """The span whose turn it is, highest priority first, with its turns; it stays.
@@ -267,7 +260,7 @@ class Queue:
         """Leases the first `count` messages of the span that `head` has just returned to a consumer."""
         span = turns.pop(count)
         if count < len(span):
-            turns.put_back(span.split(span.low + count))
+            turns.put_back(self._cut(span, span.low + count))
         self._move(span, LEASED)
         span.consumer = consumer
         consumer.spans[span] = None
@@ -300,7 +293,7 @@ class Queue:
         for span in self._isolated(low, high):
             self._end_delivery(span, cause)
             span.released += cause == RELEASED
-            span.failure = failure or span.failure
+            self._fail(span, failure or span.failure)
             self._move(span, DELAYED if ready_at_ms else self._undelayed)
             if ready_at_ms:
                 self._timers.arm(span, ready_at_ms)
@@ -312,7 +305,7 @@ class Queue:
         for span in self._isolated(low, high):
             self._end_delivery(span, cause)
             self._move(span, DEAD)
-            span.failure = failure
+            self._fail(span, failure)
             self._dead[span] = None
 
     def revive(self, low: int, high: int) -> None:
@@ -352,6 +345,9 @@ class Queue:
         """Takes every message out, and every timer."""
         for span in list(self.spans()):
             self._drop(span)
+        for turns in self._turns:
+            turns.clear()
+        self.dedupe.forget()
         self._unlimit()
         self.counts = [0, 0, 0, 0]
         self.sizes = [0, 0, 0, 0]
@@ -384,7 +380,7 @@ class Queue:
         for turns in self._turns:
             if turns.priority == priority:
                 return turns
-        turns = Turns(priority)
+        turns = Turns(priority, self._memory)
         turns.weights = self.options.key_weights
         self._turns.append(turns)
         self._turns.sort(key=lambda each: -each.priority)
@@ -403,7 +399,7 @@ class Queue:
             return  # a log is read, and nothing is delivered
         self._throttle = Throttle(options.rate_per_s, self) if options.rate_per_s else None
         if Keys.limited_by(options):
-            self._keys = Keys(self, self._timers)
+            self._keys = Keys(self, self._timers, self._memory)
             for span in self.spans():
                 self._keys.count(span, len(span))
         for turns in self._turns:
@@ -454,11 +450,20 @@ class Queue:
         else:
             self._unlease(span)
         span.state = GONE
+        self._memory.free(SPAN_BYTES + failure_bytes(span.failure))
         del batch.spans[batch.position(span.low)]
         if not batch.spans:
             self._timers.disarm(batch)
             self._index.discard(batch)
             self.residence.leave(batch)
+
+    def _fail(self, span: Span, failure: Failure | None) -> None:
+        self._memory.shift(failure_bytes(failure) - failure_bytes(span.failure))
+        span.failure = failure
+
+    def _cut(self, span: Span, at: int) -> Span:
+        self._memory.take(SPAN_BYTES + failure_bytes(span.failure))
+        return span.split(at)
 
     def _isolated(self, low: int, high: int) -> list[Span]:
         """The spans of [low, high), split so that none reaches beyond it."""
@@ -472,7 +477,7 @@ class Queue:
 
     def _split(self, span: Span, at: int) -> Span:
         """Splits a span, and makes the right part known wherever the left one is."""
-        right = span.split(at)
+        right = self._cut(span, at)
         if span.state == READY:
             self._turn(span.batch.envelope.priority).put_back(right)
         elif span.state == DEAD:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from wherry_broker.core.memory import batch_bytes
+
 if TYPE_CHECKING:
     from wherry_broker.core.batch import Batch
     from wherry_broker.core.block import Block
     from wherry_broker.core.homes import Homes
+    from wherry_broker.core.memory import Memory
 
 COMPACT_BYTES_MIN = 4_096
 """A block shorter than this is kept whole as long as any message of it is left."""
@@ -22,33 +25,40 @@ class Residence:
 
     Args:
         homes: where it is told which segments of the log hold its batches.
+        memory: where it is told what they take in memory.
         is_logged: whether a log keeps them.
 
     Attributes:
         absent: how many batches have their bytes in the log only.
     """
 
-    def __init__(self, homes: Homes, *, is_logged: bool) -> None:
+    def __init__(self, homes: Homes, memory: Memory, *, is_logged: bool) -> None:
         self.absent = 0
         self._homes = homes
+        self._memory = memory
         self._is_logged = is_logged
 
     def enter(self, batch: Batch) -> None:
         """A batch has come, into the segment that is being written."""
         self.absent += batch.block.data is None
+        self._memory.take(batch_bytes(batch))
         if self._is_logged:
             self._homes.enter(batch, self._homes.current)
 
     def leave(self, batch: Batch) -> None:
         """A batch has gone."""
         self._homes.leave(batch)
+        self._memory.free(batch_bytes(batch))
         self.absent -= batch.block.data is None
 
     def replace(self, batch: Batch, block: Block) -> None:
         """A batch was written again, as this block: it lies in the current segment now."""
-        self.leave(batch)
+        before = batch_bytes(batch)
+        self.absent += (block.data is None) - (batch.block.data is None)
+        self._homes.leave(batch)
         batch.block = block
-        self.enter(batch)
+        self._homes.enter(batch, self._homes.current)
+        self._memory.shift(batch_bytes(batch) - before)
 
     def page_out(self, batch: Batch) -> None:
         """Leaves the bytes of a batch to the log, which has them."""
@@ -56,6 +66,7 @@ class Residence:
         if batch.block.data is not None:
             batch.block.data = None
             self.absent += 1
+            self._memory.shift(-batch.block.size)
             self._homes.resident_bytes -= batch.block.size
 
     def page_in(self, batch: Batch, data: bytes) -> None:
@@ -63,6 +74,7 @@ class Residence:
         if batch.block.data is None and batch.spans:
             batch.block.data = data
             self.absent -= 1
+            self._memory.shift(batch.block.size)
             self._homes.resident_bytes += batch.block.size
             self.compact(batch)
 
@@ -77,4 +89,5 @@ class Residence:
         home = batch.home
         self._homes.leave(batch)
         batch.block = block.keeping((span.low - batch.first, span.high - batch.first) for span in batch.spans)
+        self._memory.free(block.size - batch.block.size)
         self._homes.enter(batch, home)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from wherry.model import replies
 from wherry_broker.core import bounds, decide
+from wherry_broker.core.memory import publish_bytes
 from wherry_broker.core.options import LEVELS
 from wherry_broker.core.records import Routed, Row, Target
 from wherry_broker.core.refusal import Refusal
@@ -109,12 +110,15 @@ def route(
     """What stores a block in all of these queues; nothing when there are none.
 
     Raises:
-        Refusal: busy or too_large, a queue or the disk has no room; invalid, the time to live ends before the delay.
+        Refusal: busy or too_large, a queue, the disk or the memory has no room; invalid, the time to live ends before
+            the delay.
     """
     logged = [queue for queue in queues if queue.is_logged]
     in_memory = [queue for queue in queues if not queue.is_logged]
     if logged:
         bounds.check_room(state, logged[0].name, bounds.routed_cost(block, len(logged)))
+    cost = publish_bytes(block.size, block.count, command.key, command.dedupe)
+    bounds.check_memory(state, queues[0].name if queues else "", len(queues) * cost)
     result = _make_room(queues, block, now_ms)
     # What is in memory only has a record of its own: no log may hold it, or a restart would bring it back.
     for some, mine in ((logged, block), (in_memory, block.twin())):

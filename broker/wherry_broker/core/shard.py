@@ -24,8 +24,9 @@ from wherry_broker.core.consumers import Session
 from wherry_broker.core.dispatch import Dispatcher
 from wherry_broker.core.editing import Editing
 from wherry_broker.core.keys import Throttle
-from wherry_broker.core.ledger import MEMORY_BYTES_MAX, Commit, Ledger, Places
+from wherry_broker.core.ledger import RESIDENT_BYTES_MAX, Commit, Ledger, Places
 from wherry_broker.core.lookups import Lookups
+from wherry_broker.core.memory import UNBOUNDED
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.planning import Calendar, no_calendar
 from wherry_broker.core.producers import WINDOW_MS
@@ -55,9 +56,10 @@ class Shard:
         draw: returns a number evenly drawn from [0, 1), for jitter.
         defaults: the options of a queue that is declared without any.
         auto_declare: whether a publish to, or a consumer of, an unknown queue declares it.
-        memory_bytes_max: how many bytes of messages are kept in memory, of those that a log keeps too.
         producer_window_ms: how long a producer is remembered that is not heard of.
         resume_ms: how long what a client was leased outlives its connection; 0 for not at all.
+        resident_bytes_max: how many bytes of messages are kept in memory, of those that a log keeps too.
+        memory_bytes_max: how much memory all that is stored may take before publishes are refused.
     """
 
     def __init__(
@@ -67,12 +69,13 @@ class Shard:
         defaults: QueueOptions | None = None,
         *,
         auto_declare: bool = True,
-        memory_bytes_max: int = MEMORY_BYTES_MAX,
         producer_window_ms: int = WINDOW_MS,
         resume_ms: int = 0,
         calendar: Calendar = no_calendar,
+        resident_bytes_max: int = RESIDENT_BYTES_MAX,
+        memory_bytes_max: int = UNBOUNDED,
     ) -> None:
-        self.ledger = Ledger(epoch, memory_bytes_max)
+        self.ledger = Ledger(epoch, resident_bytes_max, memory_bytes_max)
         self.state = self.ledger.state
         self.state.producers.window_ms = producer_window_ms
         self.draining = False
@@ -258,6 +261,7 @@ class Shard:
         """Leases what is ready to the consumers that can take it, and tells values to those who wait for them."""
         self.tick(now_ms)
         self._watching.run()
+        self.ledger.watch_memory(now_ms)
         self._dispatcher.run(now_ms)
 
     def fetched(self, batches: Sequence[Batch], datas: Sequence[bytes | None], now_ms: int) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wherry_broker.core.bindings import Bindings
 from wherry_broker.core.homes import Homes
+from wherry_broker.core.memory import QUEUE_BYTES, UNBOUNDED, Memory
 from wherry_broker.core.producers import Producers
 from wherry_broker.core.schedules import Schedules
 from wherry_broker.core.timers import Timers
@@ -20,6 +21,7 @@ class State:
 
     Args:
         epoch: the number of this start of the log; it grows with every start.
+        memory_bytes_max: how much memory all that is stored may take.
 
     Attributes:
         restoring: whether records of a log are read, so that it is not known what is leased.
@@ -29,12 +31,13 @@ class State:
         homes: which segments of the log hold what is alive.
         bindings: which queues take which subjects.
         schedules: what is published when its time comes.
+        memory: how much memory it takes.
         next_number: the number of the next queue to come.
         next_first: the offset at which the next new queue begins: past every offset of every queue ever deleted, so
             that a queue made anew under an old name never uses an id again.
     """
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, memory_bytes_max: int = UNBOUNDED) -> None:
         self.epoch = epoch
         self.restoring = False
         self.timers = Timers()
@@ -42,6 +45,7 @@ class State:
         self.bindings = Bindings()
         self.producers = Producers()
         self.schedules = Schedules(self.homes)
+        self.memory = Memory(self.timers, self.producers, memory_bytes_max)
         self.queues: dict[int, Queue] = {}
         self.names: dict[str, Queue] = {}
         self.next_number = 1
@@ -54,6 +58,7 @@ class State:
         self.names[queue.name] = queue
         insort(self._sorted_names, queue.name)
         self.bindings.bind(queue.number, queue.options.bind)
+        self.memory.take(QUEUE_BYTES)
         self.next_number = max(self.next_number, queue.number + 1)
 
     def discard(self, queue: Queue) -> None:
@@ -61,6 +66,7 @@ class State:
         self.bindings.bind(queue.number, ())
         del self.queues[queue.number], self.names[queue.name]
         del self._sorted_names[bisect_left(self._sorted_names, queue.name)]
+        self.memory.free(QUEUE_BYTES)
         self.next_first = max(self.next_first, queue.next_offset)
 
     def page(self, prefix: str, after: str, limit: int) -> tuple[list[Queue], bool]:

@@ -20,6 +20,7 @@ from wherry_broker.core.turns import Turns
 if TYPE_CHECKING:
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.homes import Homes
+    from wherry_broker.core.memory import Memory
     from wherry_broker.core.options import QueueOptions
     from wherry_broker.core.records import Fact, Stage
     from wherry_broker.core.state import State
@@ -61,9 +62,6 @@ class _NoTurns(Turns):
         pass
 
 
-_NO_TURNS = _NoTurns(0)
-
-
 class Store(Queue):
     """The values of one store, which count as ready.
 
@@ -82,13 +80,15 @@ class Store(Queue):
         first: int,
         timers: Timers,
         homes: Homes,
+        memory: Memory,
         *,
         restoring: bool = False,  # noqa: ARG002 (nothing is ever leased here, whatever a log does not tell)
     ) -> None:
         self.watches: dict[str, dict[Watch, None]] = {}
         self.news: dict[str, None] = {}
         self._values: dict[str, Batch] = {}
-        super().__init__(number, name, options, first, timers, homes)
+        self._no_turns = _NoTurns(0, memory)
+        super().__init__(number, name, options, first, timers, homes, memory)
 
     def value(self, key: str) -> Batch | None:
         """The value of a key."""
@@ -116,7 +116,7 @@ class Store(Queue):
             self.news[key] = None
 
     def _turn(self, priority: int) -> Turns:  # noqa: ARG002 (there is one for all)
-        return _NO_TURNS
+        return self._no_turns
 
     def _drop(self, span: Span) -> None:
         super()._drop(span)
@@ -164,8 +164,9 @@ def put(state: State, store: Store, key: str, value: bytes, expires_at_ms: int, 
         text = f"a value of {len(value)} bytes is over the limit of {VALUE_BYTES_MAX} bytes"
         raise Refusal("too_large", text, queue=store.name)
     block = Block(len(value).to_bytes(4, "big"), value)
-    bounds.check_disk(state, store, block)
-    dropped = _make_room(store, store.value(key), block.size, now_ms)
+    old = store.value(key)
+    bounds.check_broker(state, store, block, key, "", settles=old is not None)
+    dropped = _make_room(store, old, block.size, now_ms)
     envelope = Envelope(now_ms, expires_at_ms, 0, key)
     return [*dropped, records.Published(store.number, store.next_offset, envelope, 0, "", block)]
 

@@ -37,6 +37,11 @@ class Timers:
     def __len__(self) -> int:
         return len(self._heap) - self._garbage
 
+    @property
+    def entries(self) -> int:
+        """How many entries there are, those included that nobody waits for any more."""
+        return len(self._heap)
+
     def arm(self, item: Timed, due_ms: int) -> None:
         """Makes `item` due at `due_ms`, whether it waited before or not."""
         if item.timer:

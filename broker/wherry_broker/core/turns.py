@@ -11,11 +11,13 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from wherry_broker.core.lane import Lane
+from wherry_broker.core.memory import LANE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from wherry_broker.core.batch import Span
+    from wherry_broker.core.memory import Memory
 
 QUANTUM = 32
 """How many messages a key of weight 1 is leased in its turn."""
@@ -27,15 +29,17 @@ class Turns:
 
     Args:
         priority: which one.
+        memory: where it is told how many keys there are.
 
     Attributes:
         weights: how much each key weighs; 1 for one that is not there.
     """
 
-    __slots__ = ("_lanes", "_ring", "priority", "weights")
+    __slots__ = ("_lanes", "_memory", "_ring", "priority", "weights")
 
-    def __init__(self, priority: int) -> None:
+    def __init__(self, priority: int, memory: Memory) -> None:
         self.priority = priority
+        self._memory = memory
         self.weights: Mapping[str, int] = {}
         self._lanes: dict[str, Lane] = {}
         self._ring: OrderedDict[str, Lane] = OrderedDict()
@@ -65,6 +69,11 @@ class Turns:
         """Lets all keys take turns again."""
         for key in self._lanes:
             self.enter(key)
+
+    def clear(self) -> None:
+        """Forgets all keys."""
+        for key in list(self._lanes):
+            self._forget(key)
 
     def head(self, allowed: Callable[[str], int] | None) -> tuple[Span, int] | None:
         """The span that is next, and how many messages of it may be leased; it stays.
@@ -103,6 +112,7 @@ class Turns:
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = Lane()
+            self._memory.take(LANE_BYTES)
         if key not in self._ring:
             self._join(key, lane)
         return lane
@@ -114,6 +124,7 @@ class Turns:
     def _forget(self, key: str) -> None:
         del self._lanes[key]
         self._ring.pop(key, None)
+        self._memory.free(LANE_BYTES)
 
     def _quantum(self, key: str) -> int:
         return QUANTUM * self.weights.get(key, 1)

@@ -7,7 +7,9 @@ from wherry_broker.core.batch import STATE_NAMES, Envelope
 from wherry_broker.core.block import Block
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.homes import Homes
+from wherry_broker.core.memory import Memory
 from wherry_broker.core.options import QueueOptions
+from wherry_broker.core.producers import Producers
 from wherry_broker.core.queue import Queue
 from wherry_broker.core.shard import Shard
 from wherry_broker.core.timers import Timers
@@ -26,7 +28,9 @@ class QueueDriver:
 
     def __init__(self, options=None, **more):
         self.timers = Timers()
-        self.queue = Queue(1, "q", options or QueueOptions(), 1, self.timers, Homes(), **more)
+        self.queue = Queue(
+            1, "q", options or QueueOptions(), 1, self.timers, Homes(), Memory(self.timers, Producers()), **more
+        )
 
     def publish(self, *bodies, priority=0, expires_at_ms=0, ready_at_ms=0):
         envelope = Envelope(0, expires_at_ms, priority)

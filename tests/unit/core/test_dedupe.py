@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from wherry_broker.core.dedupe import DedupeKeys
+from wherry_broker.core.memory import Memory
+from wherry_broker.core.producers import Producers
+from wherry_broker.core.timers import Timers
 
 
 def test_a_key_is_known_for_the_window_and_forgotten_after_it():
-    keys = DedupeKeys()
+    keys = DedupeKeys(Memory(Timers(), Producers()))
     keys.remember("a", 7, 100, 50)
     assert (keys.known("a", 149), keys.known("a", 150), keys.known("b", 100)) == (7, None, None)
     keys.remember("a", 8, 150, 50)
@@ -15,13 +18,13 @@ def test_a_key_is_known_for_the_window_and_forgotten_after_it():
 
 
 def test_a_window_of_nothing_remembers_nothing():
-    keys = DedupeKeys()
+    keys = DedupeKeys(Memory(Timers(), Producers()))
     keys.remember("a", 7, 100, 0)
     assert (keys, keys.known("a", 100)) == ({}, None)
 
 
 def test_a_limit_shortens_what_lasts_longer():
-    keys = DedupeKeys()
+    keys = DedupeKeys(Memory(Timers(), Producers()))
     for number, key in enumerate("abcd"):
         keys.remember(key, number, 1_000 * number, 5_000)
     keys.limit(6_500)
@@ -31,7 +34,7 @@ def test_a_limit_shortens_what_lasts_longer():
 
 
 def test_a_key_that_was_remembered_twice_is_forgotten_once():
-    keys = DedupeKeys()
+    keys = DedupeKeys(Memory(Timers(), Producers()))
     keys.restate("a", 1, 100)
     keys.restate("a", 2, 100)
     keys.remember("b", 3, 200, 50)
@@ -40,7 +43,7 @@ def test_a_key_that_was_remembered_twice_is_forgotten_once():
 
 def test_a_shorter_window_counts_for_what_is_remembered_already():
     """A restart limits all keys to the window that the queue has then: it forgot those of a longer one."""
-    keys = DedupeKeys()
+    keys = DedupeKeys(Memory(Timers(), Producers()))
     keys.remember("a", 1, 1_000, 500)
     keys.remember("b", 2, 1_200, 500)
     keys.shorten(400)

@@ -376,7 +376,7 @@ def test_a_restart_keeps_values_versions_and_times_to_live(stores):
 
 
 def test_a_value_that_only_the_log_has_is_fetched(make_shard):
-    stores = Stores(make_shard(memory_bytes_max=10))
+    stores = Stores(make_shard(resident_bytes_max=10))
     driver = stores.driver
     stores.put("k", b"41")
     driver.publish(bytes(pager.AHEAD_BYTES // 2), queue="q")  # memory is full
