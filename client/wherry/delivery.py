@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from wherry.model.fields import DetailRow, SpanRow
 
 _NO_HEADERS = NO_HEADERS[0]
+_NOTHING = b"\xc1"
+"""Stands for the packed form of an empty message: a byte that is no msgpack, since b"" means no headers."""
 
 
 class Token(NamedTuple):
@@ -207,6 +209,13 @@ class BaseMessage:
         return self._headers
 
     @property
+    def raw(self) -> bytes:
+        """All of it as it was published: its packed headers, and its body."""
+        if not self._packed:
+            return NO_HEADERS + self.body
+        return self._packed if self._packed != _NOTHING else self.body
+
+    @property
     def queue(self) -> str:
         """The name of its queue."""
         return self.delivery.queue
@@ -324,4 +333,4 @@ def _with_headers(message: bytes) -> tuple[bytes, bytes]:
         body = unpack_message(message)[1]
     except ValueError:
         body = message
-    return body, message or b"\xc1"  # a byte that is no msgpack: b"" would mean that there are no headers
+    return body, message or _NOTHING

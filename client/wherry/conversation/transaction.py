@@ -149,21 +149,31 @@ class Draft:
             TooLarge: the transaction would be larger than a frame may be.
             Invalid: a value is out of its range.
         """
-        self._check_open()
-        name: str = check_queue_name(queue if isinstance(queue, str) else queue.name)
         envelope = envelope_of(priority, key, dedupe, delay, at, ttl)
-        packed, data = pack_headers(headers), body_bytes(body)
-        size = len(packed) + len(data)
-        check_size(self._block_bytes + size, self._block_bytes_max)
-        if self._published == BATCH_MESSAGES_MAX:
-            raise _too_many("messages to publish", BATCH_MESSAGES_MAX)
-        row = self._publish_row(name, envelope)
-        self._published += 1
-        self._block_bytes += size
-        self._pieces += (packed, data)
-        row.sizes.append(size)
-        row.posted.append(Posted(name))
-        return row.posted[-1]
+        return self._publish(_name_of(queue), envelope, pack_headers(headers), body_bytes(body))
+
+    def forward(self, message: Leased[Any], queue: Any, *, priority: int | None = None) -> Posted:
+        """Acknowledges a message and publishes it as it is, with its key and priority, once this is committed.
+
+        Args:
+            message: the message.
+            queue: where to: a queue of the same broker, or its name.
+            priority: another priority.
+
+        Returns:
+            What will have the receipt.
+
+        Raises:
+            AlreadySettled: the message was settled before, here or elsewhere.
+            TooLarge: the transaction would be larger than a frame may be; the message is not in it.
+        """
+        envelope = envelope_of(message.priority if priority is None else priority, message.key, "", None, None, None)
+        self._settle(message, Verb.ACK)
+        try:
+            return self._publish(_name_of(queue), envelope, message.raw, b"")
+        except errors.WherryError:
+            self._unsettle_last()
+            raise
 
     # What shells do with it.
 
@@ -181,6 +191,7 @@ class Draft:
         settles = tuple(
             (each.queue, int(each.verb), each.epoch, tuple(map(_delivered, each.rows)), each.duration_ms, each.text)
             for each in self._settles.values()
+            if each.rows
         )
         publishes = tuple((each.queue, pack_sizes(each.sizes), *each.envelope) for each in self._publishes)
         return commands.Commit(request, settles, publishes, block=b"".join(self._pieces))
@@ -204,6 +215,20 @@ class Draft:
         if self._is_over:
             raise RuntimeError("this transaction is over")
 
+    def _publish(self, queue: str, envelope: Envelope, packed: bytes, body: bytes) -> Posted:
+        self._check_open()
+        size = len(packed) + len(body)
+        check_size(self._block_bytes + size, self._block_bytes_max)
+        if self._published == BATCH_MESSAGES_MAX:
+            raise _too_many("messages to publish", BATCH_MESSAGES_MAX)
+        row = self._publish_row(queue, envelope)
+        self._published += 1
+        self._block_bytes += size
+        self._pieces += (packed, body)
+        row.sizes.append(size)
+        row.posted.append(Posted(queue))
+        return row.posted[-1]
+
     def _settle(self, message: Leased[Any], verb: Verb, duration_ms: int | None = None, text: str = "") -> None:
         self._check_open()
         if message.settled:
@@ -213,7 +238,7 @@ class Draft:
         delivery = message.delivery
         key = (delivery.queue, verb, delivery.epoch, duration_ms, text)
         settle = self._settles.get(key)
-        if settle is None:
+        if settle is None or not settle.rows:
             texts_bytes = len(delivery.queue) + len(text.encode())
             self._take_row(len(self._settles), "settles", texts_bytes + DELIVERY_BYTES_MAX)
             settle = self._settles[key] = Settle(delivery.queue, verb, delivery.epoch, duration_ms, text, 0.0)
@@ -222,6 +247,16 @@ class Draft:
         settle.add(message.offset, 1, delivery.attempt)
         message.settled = verb.name.lower()
         self._messages.append(message)
+
+    def _unsettle_last(self) -> None:
+        """Takes the settle out again that was made last; what it took of the header stays taken."""
+        message = self._messages.pop()
+        delivery = message.delivery
+        settle = self._settles[delivery.queue, Verb.ACK, delivery.epoch, None, ""]
+        settle.rows[-1][1] -= 1
+        if not settle.rows[-1][1]:
+            settle.rows.pop()
+        message.settled = ""
 
     def _publish_row(self, queue: str, envelope: Envelope) -> _Publish:
         last = self._publishes[-1] if self._publishes else None
@@ -244,6 +279,11 @@ class Draft:
             text = f"what a transaction says of its messages is over the limit of {HEADER_BYTES_MAX} bytes"
             raise errors.TooLarge(text)
         self._header_bytes += size
+
+
+def _name_of(queue: Any) -> str:
+    name: str = queue if isinstance(queue, str) else queue.name
+    return check_queue_name(name)
 
 
 def _delivered(row: list[int]) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ import wherry
 from wherry.conversation import transaction
 from wherry.conversation.leased import Leased
 from wherry.conversation.transaction import Draft
-from wherry.delivery import Delivery
+from wherry.delivery import Delivery, bodies
 from wherry.model import commands, replies
 from wherry.wire import codec
 from wherry.wire.framing import PREFIX_BYTES
@@ -116,6 +116,40 @@ def test_nothing_is_taken_once_it_is_over(draft, settler):
         with pytest.raises(RuntimeError, match="is over"):
             late()
     assert draft.is_empty
+
+
+def test_a_message_is_forwarded_as_it_is(draft, settler):
+    delivery = Delivery("q", 7, (1, 4, 1, 0, 0, 6, "user"))
+    published = [b"\x80plain", b"\x81\xa1k\x01body", b"\xc0no headers", b""]
+    each = [
+        Leased(delivery, 1 + n, *parts, settler)
+        for n, parts in enumerate(bodies(pack_sizes(list(map(len, published))), b"".join(published)))
+    ]
+    assert [message.raw for message in each] == published
+    for message in each[:3]:
+        draft.forward(message, "r")
+    draft.forward(each[3], "r", priority=2)
+    assert draft.make(5) == commands.Commit(
+        5,
+        (("q", 0, 7, ((1, 4, 1),), None, ""),),
+        (("r", pack_sizes([6, 8, 11]), 6, "user", 0, 0, 0, ""), ("r", pack_sizes([0]), 2, "user", 0, 0, 0, "")),
+        block=b"".join(published),
+    )
+
+
+def test_a_message_that_is_too_large_to_forward_is_not_in_it(draft, settler):
+    one, two, three = messages(settler)
+    two.body = b"x" * FRAME_BYTES
+    draft.forward(one, "r")
+    before = draft.make(5)
+    with pytest.raises(wherry.TooLarge):
+        draft.forward(two, "r")
+    with pytest.raises(wherry.AlreadySettled):
+        draft.forward(one, "r")
+    assert draft.make(5) == before
+    assert not two.settled
+    draft.forward(three, "r")
+    assert draft.make(5).settles == (("q", 0, 7, ((1, 1, 1), (3, 1, 1)), None, ""),)
 
 
 @pytest.mark.parametrize(
