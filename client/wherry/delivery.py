@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from itertools import accumulate, chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import accumulate, chain, repeat
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from wherry.model.names import message_id
 from wherry.model.times import from_moment_ms
@@ -319,13 +319,24 @@ def bodies(lengths: bytes, block: bytes) -> Iterator[tuple[bytes, bytes]]:
     One that does not begin with headers is all body: whoever published it may say what it likes, and harms only who
     asks for its headers (a ValueError), not the messages beside it.
     """
+    return zip(*columns(lengths, block), strict=False)
+
+
+def columns(lengths: bytes, block: bytes) -> tuple[Iterator[bytes], Iterator[bytes]]:
+    """The same as two columns: the bodies, and the packed forms. Made for blocks of many messages without headers."""
     ends = list(accumulate(unpack_lengths(lengths)))
-    return (
-        (block[start + 1 : stop], b"")
-        if start < stop and block[start] == _NO_HEADERS
-        else _with_headers(block[start:stop])
+    plain = [
+        block[start + 1 : stop] if start < stop and block[start] == _NO_HEADERS else None
         for start, stop in zip(chain((0,), ends), ends, strict=False)
-    )
+    ]
+    if None not in plain:
+        return iter(cast("list[bytes]", plain)), repeat(b"")
+    starts = chain((0,), ends)
+    pairs = [
+        _with_headers(block[start:stop]) if body is None else (body, b"")
+        for body, start, stop in zip(plain, starts, ends, strict=False)
+    ]
+    return iter([body for body, _ in pairs]), iter([packed for _, packed in pairs])
 
 
 def _with_headers(message: bytes) -> tuple[bytes, bytes]:

@@ -11,6 +11,7 @@ from wherry import errors
 from wherry.aio.link import SETTLE_LATENCY_S
 from wherry.aio.message import Message, Settlement
 from wherry.conversation.holding import MAX_LEASE_S, Holding
+from wherry.conversation.leased import SAID
 from wherry.model.commands import Verb
 from wherry.model.times import Duration, to_ms
 
@@ -103,7 +104,7 @@ class Intake(Holding[Message]):
         """Settles one message."""
         link = self.link
         link.check_open()
-        settlement = Settlement(f"{verb.name.lower()} of {message.id}")
+        settlement = Settlement(SAID[verb], message)
         deadline = link.now() + link.timeout
         self.settle_range(message.delivery, verb, message.offset, 1, settlement, deadline, duration_ms, text)
         link.wake()
@@ -120,7 +121,7 @@ class Intake(Holding[Message]):
         """Moves the deadline of one message's lease."""
         link = self.link
         link.check_open()
-        settlement, now = Settlement(f"extend of {message.id}"), link.now()
+        settlement, now = Settlement("extend", message), link.now()
         link.watch_leases(self.prolong(message, duration_ms, settlement, now, now + link.timeout))
         link.wake()
         return settlement

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from types import TracebackType
 
+    from wherry.delivery import BaseMessage
+
 
 class Settlement(Outcome):
     """The outcome of a settle: await it to know that it is confirmed; or leave it, and it is sent all the same.
@@ -21,14 +23,14 @@ class Settlement(Outcome):
 
     __slots__ = ("_future",)
 
-    def __init__(self, what: str, expected: int = 1) -> None:
-        super().__init__(what, expected)
+    def __init__(self, what: str, message: BaseMessage | None = None, expected: int = 1) -> None:
+        super().__init__(what, message, expected)
         self._future: asyncio.Future[None] | None = None
 
     def _known(self) -> None:
         if self._future is None:
             if self._error is not None:
-                _log_unawaited(self._what, self._error)
+                _log_unawaited(self._told(), self._error)
         elif not self._future.done():
             self._future.set_result(None)
 

@@ -12,7 +12,7 @@ from wherry.aio.dead import Dead
 from wherry.aio.message import Message, Settlement
 from wherry.conversation import PLAIN, Envelope, asks
 from wherry.conversation.backoff import busy_pause_s
-from wherry.conversation.composing import blocks, body_bytes, check_size, envelope_of, receipts_of
+from wherry.conversation.composing import blocks, bodies_bytes, body_bytes, check_size, envelope_of, receipts_of
 from wherry.conversation.leased import mark_acked, runs
 from wherry.wire.messages import pack_headers
 
@@ -134,7 +134,7 @@ class Queue:
         envelope = envelope_of(priority, key, "", delay, at, ttl)
         receipts: list[Receipt] = []
         limit = self._link.conversation.block_bytes_max
-        for lengths, block in blocks(pack_headers(headers), list(map(body_bytes, bodies)), limit):
+        for lengths, block in blocks(pack_headers(headers), bodies_bytes(bodies), limit):
             try:
                 receipt = await self._publish_block(lengths, block, envelope, timeout)
             except errors.Busy as busy:
@@ -218,7 +218,7 @@ class Queue:
         """
         mark_acked(messages)
         ranges = runs(messages)
-        settlement = Settlement(f"ack of {len(messages)} messages of {self.name}", len(ranges))
+        settlement = Settlement(f"ack of {len(messages)} messages of {self.name}", expected=len(ranges))
         position = 0
         for delivery, first, count in ranges:
             messages[position]._intake.ack_range(delivery, first, count, settlement)  # noqa: SLF001

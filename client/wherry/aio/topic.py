@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from wherry import errors
 from wherry.aio.queue import back_off
 from wherry.conversation import asks
-from wherry.conversation.composing import blocks, body_bytes, envelope_of
+from wherry.conversation.composing import blocks, bodies_bytes, envelope_of
 from wherry.wire.messages import pack_headers
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Topic:
 
     def _blocks(self, headers: Mapping[str, Any] | None, bodies: Sequence[bytes | str]) -> list[tuple[bytes, bytes]]:
         limit = self._link.conversation.block_bytes_max
-        return list(blocks(pack_headers(headers), list(map(body_bytes, bodies)), limit))
+        return list(blocks(pack_headers(headers), bodies_bytes(bodies), limit))
 
     async def _publish(self, ask: Ask[TopicReceipt], timeout: float | None) -> TopicReceipt:
         link = self._link

@@ -6,11 +6,12 @@ What becomes of leases as time passes is decided by `Leases`, and asked of the b
 from __future__ import annotations
 
 from collections import deque
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wherry import errors
 from wherry.conversation.leases import Leases
-from wherry.delivery import BaseMessage, Lease, bodies
+from wherry.delivery import BaseMessage, Lease, columns
 from wherry.model.commands import Verb
 
 if TYPE_CHECKING:
@@ -79,10 +80,11 @@ class Holding(Generic[M]):
     def hold(self, delivered: Delivered, now: float, now_ms: int) -> float:
         """Messages came; returns when to look at their leases."""
         buffer, make = self.buffer, self._make
-        messages = bodies(delivered.lengths, delivered.block)
+        bodies, packed = columns(delivered.lengths, delivered.block)
         for delivery in delivered.deliveries:
             offsets = range(delivery.first, delivery.first + delivery.count)
-            buffer.extend(make(delivery, at, *next_one, self) for at, next_one in zip(offsets, messages, strict=False))
+            # The offsets end first, and stand before the bodies: so none of the next delivery's is taken and lost.
+            buffer.extend(map(make, repeat(delivery), offsets, bodies, packed, repeat(self)))
         return self.leases.add(delivered.deliveries, Lease(delivered.lease_ms / 1000, now, now_ms / 1000 - now))
 
     def drop_cancelled(self, ranges: Sequence[tuple[int, int, int]]) -> None:

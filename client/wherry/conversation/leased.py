@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from wherry.delivery import Delivery
 
+SAID = ("ack", "nack", "reject", "release", "extend")
+"""The words for verbs, by their numbers."""
 S_co = TypeVar("S_co", covariant=True)
 
 
@@ -25,18 +27,20 @@ class Outcome:
     """The outcome of a settle: known once all of its ranges are answered; the first error counts.
 
     Args:
-        what: what is settled, for an error's text.
+        what: what is done, for an error's text.
+        message: to what; None when `what` says it.
         expected: how many answers make the outcome.
 
     Attributes:
         done: whether the outcome is known.
     """
 
-    __slots__ = ("_error", "_expected", "_what", "done")
+    __slots__ = ("_error", "_expected", "_message", "_what", "done")
 
-    def __init__(self, what: str, expected: int = 1) -> None:
+    def __init__(self, what: str, message: BaseMessage | None = None, expected: int = 1) -> None:
         self.done = not expected
         self._what = what
+        self._message = message
         self._expected = expected
         self._error: errors.WherryError | None = None
 
@@ -47,6 +51,10 @@ class Outcome:
         if not self._expected:
             self.done = True
             self._known()
+
+    def _told(self) -> str:
+        """What the outcome is of."""
+        return self._what if self._message is None else f"{self._what} of {self._message.id}"
 
     def _known(self) -> None:
         """Tells those who wait."""
@@ -127,7 +135,7 @@ class Leased(BaseMessage, Generic[S_co]):
     def _settle(self, verb: Verb, duration_ms: int | None = None, text: str = "") -> S_co:
         if self.settled:
             raise errors.AlreadySettled(f"{self.id} was settled before: {self.settled}")
-        self.settled = verb.name.lower()
+        self.settled = SAID[verb]
         return self._intake.settle(self, verb, duration_ms, text)
 
     def _leave(self, error: BaseException | None) -> None:

@@ -44,6 +44,8 @@ class Verb(IntEnum):
     RELEASE = 3
     EXTEND = 4
 
+    __hash__ = int.__hash__  # an enum's own is a call of Python, and settles of one verb are found by it
+
 
 class Hello(NamedTuple):
     """Opens a connection; the first frame, and only the first."""

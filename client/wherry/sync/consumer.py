@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from wherry import errors
 from wherry.conversation.holding import MAX_LEASE_S, Holding
-from wherry.conversation.leased import runs
+from wherry.conversation.leased import SAID, runs
 from wherry.model.commands import Verb
 from wherry.model.times import Duration, to_ms
 from wherry.sync.link import SIGNAL_S
@@ -40,6 +40,7 @@ class Intake(Holding[Message]):
     Attributes:
         ended: why no more will come; None while more may.
         is_stopped: whether it was stopped by the user.
+        look_at: when to look at its leases, on the monotonic clock in seconds.
     """
 
     def __init__(self, link: Link, queue: str, credit: int, lease: Duration | None, max_lease: Duration | None) -> None:
@@ -51,6 +52,7 @@ class Intake(Holding[Message]):
         self.link = link
         self.ended: errors.WherryError | None = None
         self.is_stopped = False
+        self.look_at = inf
         self._starting = threading.Lock()
         self._waiters: list[Waiter] = []
         self._drainers: list[Waiter] = []
@@ -148,7 +150,7 @@ class Intake(Holding[Message]):
 
     def settle(self, message: BaseMessage, verb: Verb, duration_ms: int | None, text: str) -> Settlement:
         """Settles one message."""
-        settlement = Settlement(self.link, f"{verb.name.lower()} of {message.id}")
+        settlement = Settlement(self.link, SAID[verb], message)
 
         def what(until: float) -> None:
             self.link.check_own(self._conversation)
@@ -159,11 +161,11 @@ class Intake(Holding[Message]):
 
     def extend(self, message: BaseMessage, duration_ms: int | None) -> Settlement:
         """Moves the deadline of one message's lease."""
-        settlement = Settlement(self.link, f"extend of {message.id}")
+        settlement = Settlement(self.link, "extend", message)
 
         def what(until: float) -> None:
             self.link.check_own(self._conversation)
-            self.prolong(message, duration_ms, settlement, self.link.now(), until)
+            self.look_at = min(self.look_at, self.prolong(message, duration_ms, settlement, self.link.now(), until))
 
         self.link.say(what)
         return settlement
@@ -177,7 +179,7 @@ class Intake(Holding[Message]):
 
     def take(self, delivered: Delivered) -> None:
         """Messages came."""
-        self.hold(delivered, self.link.now(), _now_ms())
+        self.look_at = min(self.look_at, self.hold(delivered, self.link.now(), _now_ms()))
         self._arrived()
 
     def cancelled(self, ranges: Sequence[tuple[int, int, int]]) -> None:
@@ -193,9 +195,10 @@ class Intake(Holding[Message]):
         self.forget()
         self._arrived()
 
-    def look(self, now: float) -> float | None:
-        """Time has passed: looks at the leases. Returns when to look again; None when none runs."""
-        return self.expire(now, now + self.link.timeout if self.link.is_open else None)
+    def look(self, now: float) -> None:
+        """Time has passed: looks at the leases."""
+        look_at = self.expire(now, now + self.link.timeout if self.link.is_open else None)
+        self.look_at = inf if look_at is None else look_at
 
     def abandon(self) -> None:
         """Stops without waiting for the broker. May be called again."""

@@ -385,7 +385,11 @@ class Link:
         while self._dropped:
             self._dropped.popleft().abandon()
         tell(self, self.conversation.expire(now))
-        due = [at for intake in list(self.intakes.values()) if (at := intake.look(now)) is not None]
+        due = []
+        for intake in list(self.intakes.values()):
+            if intake.look_at <= now:
+                intake.look(now)
+            due.append(intake.look_at)
         deadline = self.conversation.next_deadline()
         if deadline is not None:
             due.append(deadline)

@@ -9,6 +9,7 @@ from wherry.conversation.leased import Leased, Outcome
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from wherry.delivery import BaseMessage
     from wherry.sync.link import Link
     from wherry.sync.turns import Waiter
 
@@ -21,8 +22,8 @@ class Settlement(Outcome):
 
     __slots__ = ("_link", "_waiters")
 
-    def __init__(self, link: Link, what: str, expected: int = 1) -> None:
-        super().__init__(what, expected)
+    def __init__(self, link: Link, what: str, message: BaseMessage | None = None, expected: int = 1) -> None:
+        super().__init__(what, message, expected)
         self._link = link
         self._waiters: list[Waiter] = []
 
@@ -44,7 +45,7 @@ class Settlement(Outcome):
 
     def _known(self) -> None:
         if self._error is not None and not self._waiters:
-            self._link.report("%s failed: %s", self._what, self._error)
+            self._link.report("%s failed: %s", self._told(), self._error)
         self._link.turns.resolve_all(self._waiters)
 
 

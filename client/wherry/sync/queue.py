@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry import errors
 from wherry.conversation import PLAIN, asks
-from wherry.conversation.composing import blocks, body_bytes, check_size, envelope_of, receipts_of
+from wherry.conversation.composing import blocks, bodies_bytes, body_bytes, check_size, envelope_of, receipts_of
 from wherry.conversation.leased import mark_acked, runs
 from wherry.sync.consumer import Consumer, Intake
 from wherry.sync.dead import Dead
@@ -127,7 +127,7 @@ class Queue:
                 self.name, envelope, lengths, block, waiter, until
             )
 
-        for lengths, block in blocks(pack_headers(headers), list(map(body_bytes, bodies)), limit):
+        for lengths, block in blocks(pack_headers(headers), bodies_bytes(bodies), limit):
             try:
                 receipt = self._publish(say(lengths, block), timeout)
             except errors.Busy as busy:
@@ -205,7 +205,7 @@ class Queue:
         """
         mark_acked(messages)
         ranges = runs(messages)
-        settlement = Settlement(self._link, f"ack of {len(messages)} messages of {self.name}", len(ranges))
+        settlement = Settlement(self._link, f"ack of {len(messages)} messages of {self.name}", expected=len(ranges))
 
         def say(_until: float) -> None:
             position = 0

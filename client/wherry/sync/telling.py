@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 
 class Intake(Protocol):
-    """Where a consumer's messages go. All of it but `stop` and `drain` is called under the lock."""
+    """Where a consumer's messages go. All of it but `stop` and `drain` is called under the lock.
+
+    Attributes:
+        look_at: when to look at its leases.
+    """
+
+    look_at: float
 
     def take(self, delivered: Delivered) -> None:
         """Messages came."""
@@ -37,8 +43,8 @@ class Intake(Protocol):
     def stopped(self, error: errors.WherryError) -> None:
         """No more will come."""
 
-    def look(self, now: float) -> float | None:
-        """Time has passed: looks at the leases. Returns when to look again; None when none runs."""
+    def look(self, now: float) -> None:
+        """Time has passed: looks at the leases."""
 
     def abandon(self) -> None:
         """Stops without waiting for the broker."""
