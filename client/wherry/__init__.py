@@ -47,6 +47,7 @@ from wherry.errors import (
     WherryError,
 )
 from wherry.model.options import Entry, QueueCounts, QueueInfo, Receipt, Retry, TopicReceipt
+from wherry.model.schedules import ScheduleInfo, ScheduleOptions
 
 if TYPE_CHECKING:
     from wherry.aio import Broker, Consumer, Dead, Message, Queue, Settlement, Store, Topic, Transaction, connect
@@ -78,6 +79,8 @@ __all__ = [
     "Refused",
     "RequestTimeout",
     "Retry",
+    "ScheduleInfo",
+    "ScheduleOptions",
     "Settlement",
     "StaleDelivery",
     "Store",

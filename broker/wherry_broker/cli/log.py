@@ -177,7 +177,7 @@ class Dumping:
         fields = record_fields(record)
         name = self._names.get(fields.get("queue", 0))
         if name is not None and not isinstance(record, Declared):
-            fields["name"] = name
+            fields["queue_name" if "name" in fields else "name"] = name
         block = getattr(record, "block", None)
         if spoiled:
             fields["spoiled"] = True

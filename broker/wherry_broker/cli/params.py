@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -64,6 +65,17 @@ def _header(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _moment(text: str) -> datetime:
+    example = "write one such as 2026-05-01T03:00+02:00"
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text[:60]!r} is not a moment: {example}") from None
+    if moment.tzinfo is None:
+        raise ValueError(f"{text[:60]!r} has no time zone: {example}")
+    return moment
+
+
 def _weight(text: str) -> tuple[str, int]:
     key, equals, weight = text.rpartition("=")
     if not equals or not weight.isdecimal():
@@ -77,6 +89,8 @@ SIZE = Parsed("size", _bytes)
 """Bytes, from `1000`, `64KiB`, `256MiB`."""
 QUEUE = Parsed("queue", _queue)
 HEADER = Parsed("header", _header)
+MOMENT = Parsed("moment", _moment)
+"""A datetime with a zone, from `2026-05-01T03:00+02:00`."""
 WEIGHT = Parsed("weight", _weight)
 """A key and its weight, from `KEY=NUMBER`."""
 MESSAGE_ID = Parsed("id", split_id)

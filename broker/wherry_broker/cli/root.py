@@ -92,6 +92,7 @@ class Root(LazyGroup):
         "cancel": "Take messages out for good, whatever their state.",
         "store": "Put, get, delete, count up or watch values by key.",
         "dead": "List, show, redrive or purge dead messages.",
+        "schedule": "List, add, pause, resume, remove or run schedules.",
         "backup": "Copy the log of a broker that runs.",
         "log": "Check, print or repair the log of a broker that does not run.",
     }

@@ -14,7 +14,7 @@ from wherry.aio.link import Link
 from wherry.conversation import Conversation
 from wherry.model.options import wire_options
 from wherry.model.times import moment_ms
-from wherry_broker import version
+from wherry_broker import crons, version
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.shard import Shard
 from wherry_broker.log.memory import MemoryLog
@@ -65,7 +65,8 @@ class VirtualBroker:
         loop, clock = cast("asyncio.AbstractEventLoop", self._loop), cast("Clock", self._loop)
         defaults = QueueOptions().changed(wire_options(queue or {}))
         draw = random.Random(seed).random  # noqa: S311 (the same in every run)
-        shard, records = Shard(0, draw, defaults, auto_declare=auto_declare), MemoryLog()
+        shard = Shard(0, draw, defaults, auto_declare=auto_declare, calendar=crons.moments)
+        records = MemoryLog()
         restore(shard, records, clock)
         self._pump = Pump(shard, records, clock, loop, LIMITS.uncommitted_bytes_max)
         log = structlog.wrap_logger(None, processors=[_drop], wrapper_class=structlog.stdlib.BoundLogger)

@@ -441,6 +441,7 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[Event]]] = {
     replies.Counted: Conversation._answered,  # noqa: SLF001
     replies.Routed: Conversation._answered,  # noqa: SLF001
     replies.Committed: Conversation._answered,  # noqa: SLF001
+    replies.Schedules: Conversation._answered,  # noqa: SLF001
     replies.Error: Conversation._refused,  # noqa: SLF001
     replies.Deliver: Conversation._delivered,  # noqa: SLF001
     replies.Cancelled: Conversation._cancelled,  # noqa: SLF001

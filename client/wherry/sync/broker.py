@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from wherry.address import parse_url
-from wherry.conversation import asks
+from wherry.conversation import asks, scheduling
 from wherry.model.times import Duration, to_ms
 from wherry.sync.link import Link
 from wherry.sync.queue import Queue
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wherry.model.options import QueueCounts, Snapshot
+    from wherry.model.schedules import ScheduleInfo, ScheduleOptions
 
 DEFAULT_URL = "wherry://localhost:7117"
 
@@ -94,6 +95,76 @@ class Broker:
             timeout: how long to try, in seconds, while one of the queues is full; 0 tries once.
         """
         return Transaction(self._link, timeout)
+
+    def schedule(self, name: str, queue: str, body: bytes | str, **options: Unpack[ScheduleOptions]) -> ScheduleInfo:
+        """Has the broker publish a message at moments to come, whether a client is there or not.
+
+        A schedule of that name that is the same stays as it is; another one is replaced, but stays paused if it was.
+        So a program may say this whenever it starts. Each moment has one message, however often the broker starts.
+
+        ::
+
+            broker.schedule("nightly", "reports", b"all", cron="0 3 * * *", zone="Europe/Paris", overlap="skip")
+
+        Args:
+            name: the name of the schedule.
+            queue: the name of the queue that its messages go to.
+            body: of its messages, at most 64 KiB with the headers; a str is sent as UTF-8.
+            **options: when, and how; see `ScheduleOptions`.
+
+        Returns:
+            The schedule as it is now; its `change` says what this has done.
+
+        Raises:
+            Invalid: an option is out of range, or the expression or its zone cannot be read; the text says which.
+            ValueError: a moment has no time zone, or a duration makes no sense.
+        """
+        return self._link.ask(scheduling.schedule(name, queue, body, options))
+
+    def schedules(self, prefix: str = "") -> list[ScheduleInfo]:
+        """All schedules whose name begins with `prefix`, by name."""
+        result: list[ScheduleInfo] = []
+        more = True
+        while more:
+            page, more = self._link.ask(scheduling.schedules(prefix, result[-1].name if result else ""))
+            result += page
+        return result
+
+    def unschedule(self, name: str) -> None:
+        """Removes a schedule; what it has published stays.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        self._link.ask(scheduling.unschedule(name))
+
+    def run_schedule(self, name: str) -> ScheduleInfo:
+        """Has a schedule publish its message now, paused or not; its own moments stay as they are.
+
+        Returns:
+            The schedule, whose `last_id` is the id of the message.
+
+        Raises:
+            NotFound: there is none of that name.
+            Busy: its queue is full.
+        """
+        return self._link.ask(scheduling.run(name))
+
+    def pause_schedule(self, name: str) -> ScheduleInfo:
+        """Stops a schedule until `resume_schedule`; moments in between do not count as missed.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        return self._link.ask(scheduling.pause(name, paused=True))
+
+    def resume_schedule(self, name: str) -> ScheduleInfo:
+        """Lets a schedule go on, with its first moment from now on.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        return self._link.ask(scheduling.pause(name, paused=False))
 
     def ping(self) -> float:
         """Asks the broker for a sign of life; returns the seconds that it took."""
