@@ -38,6 +38,8 @@ class Answers:
             first: the offset of the first message that was stored all the same.
             accepted: how many were.
         """
+        if refusal.line is not None:
+            refusal.line.join(refusal.line_ms)
         queue = self._ledger.state.names.get(refusal.queue)
         error = replies.Error(
             command.request,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from wherry_broker.core.batch import Span
     from wherry_broker.core.block import Block
     from wherry_broker.core.queue import Queue
+    from wherry_broker.core.rates import Line
     from wherry_broker.core.records import Change, Fact, ScheduleFact
     from wherry_broker.core.state import State
 
@@ -129,13 +130,16 @@ def check_memory(state: State, queue: str, cost: int, *, settles: bool = False) 
     text = f"{cost} bytes more are needed of the broker's memory, and memory_bytes_max is {memory.bytes_max}"
     if over > memory.held_bytes:
         raise Refusal("too_large", text, queue=queue, bound="memory")
+    after_ms = retry_after_ms(memory.line, over, cost, memory.freed_per_second, memory.seen_ms)
     raise Refusal(
         "busy",
         f"the broker's memory is full: what is stored takes {memory.held_bytes} bytes of it; {text}",
-        retry_after_ms=wait_ms(over, memory.freed_per_second),
+        retry_after_ms=after_ms,
         retryable=True,
         queue=queue,
         bound="memory",
+        line=memory.line,
+        line_ms=memory.seen_ms + after_ms,
     )
 
 
@@ -157,16 +161,14 @@ def check_dedupe(queue: Queue, now_ms: int) -> None:
         )
 
 
-def wait_ms(amount: int, per_second: float) -> int:
-    """How long it takes until so much is free at that rate; a guess when that is 0, and within limits."""
-    # A rate of an hour ago is so small that the division has no finite result.
-    return _limited(
-        min(1000 * amount / per_second, RETRY_AFTER_CEILING_MS) if per_second > 0 else RETRY_AFTER_UNKNOWN_MS
-    )
+def retry_after_ms(line: Line, missing: int, more: int, per_second: float, now_ms: int) -> int:
+    """When to come back, by how fast it is freed and who else waits; a guess when that is not known; within limits."""
+    return _limited(line.wait_ms(missing, more, per_second, now_ms) if per_second > 0 else RETRY_AFTER_UNKNOWN_MS)
 
 
 def _limited(ms: float) -> int:
-    return max(RETRY_AFTER_FLOOR_MS, min(round(ms), RETRY_AFTER_CEILING_MS))
+    # A rate of an hour ago is so small that a wait may be no finite number.
+    return round(max(RETRY_AFTER_FLOOR_MS, min(ms, RETRY_AFTER_CEILING_MS)))
 
 
 def room(queue: Queue, block: Block, now_ms: int, *, divisible: bool) -> Room:
@@ -185,7 +187,8 @@ def room(queue: Queue, block: Block, now_ms: int, *, divisible: bool) -> Room:
     if divisible and spare_bytes >= 0:  # less than 0 after an ALTER: then not even an empty message fits
         count = block.fitting(0, max(0, min(block.count, spare_messages)), spare_bytes)
     by_messages = block.count > spare_messages and (not divisible or count == max(0, spare_messages))
-    return Room(count, busy(queue, block.count, block.size, now_ms, by_messages=by_messages))
+    taken = (count, block.bytes_between(0, count) if count else 0)
+    return Room(count, busy(queue, block.count, block.size, now_ms, by_messages=by_messages, taken=taken))
 
 
 def _check_can_ever_fit(queue: Queue, block: Block, *, divisible: bool) -> None:
@@ -206,26 +209,40 @@ def check_amount(queue: Queue, count: int, size: int) -> None:
             raise Refusal("too_large", text, queue=queue.name, bound=bound)
 
 
-def busy(queue: Queue, count: int, size: int, now_ms: int, *, by_messages: bool) -> Refusal:
+def busy(
+    queue: Queue, count: int, size: int, now_ms: int, *, by_messages: bool, taken: tuple[int, int] = (0, 0)
+) -> Refusal:
     """The refusal of so many messages and bytes, or of the rest, with the time after which that is expected to fit.
 
-    The time is what is missing divided by the rate at which the queue has been freed lately. Whether a part has been
-    stored makes no difference: the rest is smaller by as much as the queue is fuller.
+    The time is what is missing divided by the rate at which the queue has been freed lately, after those who were told
+    to come back before. Of what is missing, it makes no difference whether a part has been stored: the rest is smaller
+    by as much as the queue is fuller.
+
+    Args:
+        queue: what is full.
+        count: how many messages came.
+        size: how many bytes they have.
+        now_ms: the time.
+        by_messages: whether the bound on messages is reached, and not that on bytes.
+        taken: how many of the messages are stored all the same, and their bytes.
     """
     options = queue.options
     if by_messages:
         bound, held, limit, meter = "max_messages", queue.messages_held, options.max_messages, queue.freed_messages
-        more, unit = count, "messages"
+        more, unit, rest = count, "messages", count - taken[0]
     else:
         bound, held, limit, meter = "max_bytes", queue.bytes_held, options.max_bytes, queue.freed_bytes
-        more, unit = size, "bytes"
+        more, unit, rest = size, "bytes", size - taken[1]
+    after_ms = retry_after_ms(queue.line, held + more - limit, rest, meter.per_second(now_ms), now_ms)
     return Refusal(
         "busy",
         f"queue {queue.name!r} is full: it holds {held} {unit}, {more} more came, and {bound} is {limit}",
-        retry_after_ms=wait_ms(held + more - limit, meter.per_second(now_ms)),
+        retry_after_ms=after_ms,
         retryable=True,
         queue=queue.name,
         bound=bound,
+        line=queue.line,
+        line_ms=now_ms + after_ms,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wherry_broker.core.rates import Meter
+from wherry_broker.core.rates import Line, Meter
 
 if TYPE_CHECKING:
     from wherry_broker.core.batch import Batch, Failure
@@ -53,9 +53,13 @@ class Memory:
         timers: what waits for a moment.
         producers: what may be sent again.
         bytes_max: how much may be taken before publishes are refused.
+
+    Attributes:
+        line: who was told to come back.
+        seen_ms: when it was looked last.
     """
 
-    __slots__ = ("_freed", "_held", "_producers", "_seen", "_seen_ms", "_taken", "_timers", "bytes_max")
+    __slots__ = ("_freed", "_held", "_producers", "_seen", "_taken", "_timers", "bytes_max", "line", "seen_ms")
 
     def __init__(self, timers: Timers, producers: Producers, bytes_max: int = UNBOUNDED) -> None:
         self.bytes_max = bytes_max
@@ -63,7 +67,9 @@ class Memory:
         self._producers = producers
         self._held = 0
         self._taken = 0
-        self._seen = self._seen_ms = 0
+        self.line = Line()
+        self.seen_ms = 0
+        self._seen = 0
         self._freed = Meter()
 
     @property
@@ -97,12 +103,12 @@ class Memory:
         freed = self._taken - self._held
         if self.is_tight:
             self._freed.add(freed - self._seen, now_ms)
-        self._seen, self._seen_ms = freed, now_ms
+        self._seen, self.seen_ms = freed, now_ms
 
     @property
     def freed_per_second(self) -> float:
         """How many bytes were given back a second before the last look; 0 when that is not known."""
-        return self._freed.per_second(self._seen_ms)
+        return self._freed.per_second(self.seen_ms)
 
 
 def batch_bytes(batch: Batch) -> int:

@@ -16,7 +16,7 @@ from wherry_broker.core.dedupe import DedupeKeys
 from wherry_broker.core.index import BatchIndex
 from wherry_broker.core.keys import Keys, Throttle
 from wherry_broker.core.memory import SPAN_BYTES, failure_bytes
-from wherry_broker.core.rates import Meter
+from wherry_broker.core.rates import Line, Meter
 from wherry_broker.core.records import RELEASED
 from wherry_broker.core.residence import Residence
 from wherry_broker.core.turns import UNLIMITED, Turns
@@ -58,6 +58,7 @@ class Queue:
         sizes: the bytes of each of these, by state.
         removed: how many messages left, by cause.
         ended: how many deliveries ended without success, by cause: failed, lost, released, rejected.
+        line: who was told to come back when there is room.
         mark: the commit that the newest record of this queue goes into.
         waiting: consumers that could take a message now, in turn.
         consumers: those that are attached.
@@ -92,6 +93,7 @@ class Queue:
         self.settled = Meter()
         self.freed_messages = Meter()
         self.freed_bytes = Meter()
+        self.line = Line()
         self.mark = 0
         self.waiting: OrderedDict[Consumer, None] = OrderedDict()
         self.consumers: dict[Consumer, None] = {}
@@ -131,6 +133,9 @@ class Queue:
     def publish(self, first: int, block: Block, envelope: Envelope, ready_at_ms: int) -> None:
         """Stores a batch at the offsets from `first` on; it waits until `ready_at_ms` when that is not 0."""
         assert first == self.next_offset, (first, self.next_offset)
+        if not self.messages_held:  # how fast it is freed is a matter of the time in which it holds something
+            self.freed_messages.skip(envelope.published_at_ms)
+            self.freed_bytes.skip(envelope.published_at_ms)
         batch = Batch(self, first, block, envelope)
         span = Span(batch, first, batch.end, DELAYED if ready_at_ms else self._undelayed)
         batch.spans.append(span)

@@ -1,4 +1,4 @@
-"""How fast something happens, and how fast it may: an average that forgets, and a bucket of tokens."""
+"""How fast something happens, and how fast it may: an average that forgets, a line of those who wait, and tokens."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ class Meter:
         self._stamp_ms = now_ms
         self.total += count
 
+    def skip(self, now_ms: int) -> None:
+        """Leaves the time since the last event out of the average: nothing could have happened in it."""
+        idle_ms = max(0, now_ms - self._stamp_ms)
+        self._since_ms += idle_ms
+        self._stamp_ms += idle_ms
+
     def per_second(self, now_ms: int) -> float:
         """Events a second; 0 when nothing has happened for a while."""
         elapsed_ms = now_ms - self._since_ms
@@ -46,6 +52,35 @@ class Meter:
     def _decayed(self, now_ms: int) -> float:
         """What is left of the sum; all of it when the clock stands before the last event, as after it was set back."""
         return self._sum * exp(min(0, self._stamp_ms - now_ms) / TAU_MS)
+
+
+class Line:
+    """Those who were told when to come back, so that nobody is told a moment that others were told already.
+
+    Only the moment is kept that the last of them was told: what was promised is over by itself, whether they come back
+    then or not at all.
+    """
+
+    __slots__ = ("_end_ms",)
+
+    def __init__(self) -> None:
+        self._end_ms = 0
+
+    def wait_ms(self, missing: int, more: int, per_second: float, now_ms: int) -> float:
+        """How long until `more` fit, of which `missing` are too many now, once all have what they were promised.
+
+        Args:
+            missing: how much has to be freed for it if nobody else comes.
+            more: how much it takes.
+            per_second: how fast it is freed; more than 0.
+            now_ms: the time.
+        """
+        alone_ms = 1000 * missing / per_second
+        return max(alone_ms, self._end_ms - now_ms + 1000 * more / per_second)
+
+    def join(self, end_ms: int) -> None:
+        """One more was told to come back at `end_ms`."""
+        self._end_ms = max(self._end_ms, end_ms)
 
 
 class Bucket:

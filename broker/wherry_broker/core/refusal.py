@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wherry_broker.core.rates import Line
+
 
 class Refusal(Exception):
-    """The command is refused. The arguments are fields of `wherry.model.replies.Error`."""
+    """The command is refused. The arguments are fields of `wherry.model.replies.Error`, but for the last ones.
+
+    Attributes:
+        line: the line that whoever is refused stands in once it was told; None for no line.
+        line_ms: the moment at which it was told to come back.
+    """
 
     def __init__(
         self,
@@ -16,6 +26,8 @@ class Refusal(Exception):
         bound: str = "",
         retryable: bool = False,
         first: int = 0,
+        line: Line | None = None,
+        line_ms: int = 0,
     ) -> None:
         super().__init__(text)
         self.code = code
@@ -25,3 +37,5 @@ class Refusal(Exception):
         self.queue = queue
         self.bound = bound
         self.first = first
+        self.line = line
+        self.line_ms = line_ms

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wherry import errors
 
+JITTER_PART = 0.5
+"""How much of the hint the first pause may be longer by. The broker tells those who wait different moments already."""
 BACK_OFF_FACTOR = 2.0
 BACK_OFF_CAP_S = 30.0
 BACK_OFF_DOUBLINGS_MAX = 32
 
 
 def busy_pause_s(busy: errors.Busy, tries: int, left_s: float, jitter: float) -> float:
-    """How long to wait after a refusal: the broker's hint, grown exponentially, with full jitter on top.
+    """How long to wait after a refusal: the broker's hint, and full jitter on top, which grows from try to try.
 
     The last try comes when the caller's time is over.
 
@@ -33,5 +35,6 @@ def busy_pause_s(busy: errors.Busy, tries: int, left_s: float, jitter: float) ->
         return 0.0
     if left_s <= 0:
         raise busy
-    grown = min(BACK_OFF_CAP_S, busy.retry_after * BACK_OFF_FACTOR ** min(tries - 1, BACK_OFF_DOUBLINGS_MAX))
+    growth = JITTER_PART * BACK_OFF_FACTOR ** min(tries - 1, BACK_OFF_DOUBLINGS_MAX)
+    grown = min(BACK_OFF_CAP_S, busy.retry_after * growth)
     return min(busy.retry_after + jitter * grown, left_s)

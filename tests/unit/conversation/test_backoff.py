@@ -11,8 +11,8 @@ from wherry.conversation.backoff import BACK_OFF_CAP_S, busy_pause_s
 def test_the_pause_grows_from_the_hint_and_jitter_goes_on_top():
     busy = Busy("full", retry_after=2.0)
     assert busy_pause_s(busy, 1, 1000.0, 0.0) == 2.0
-    assert busy_pause_s(busy, 1, 1000.0, 0.5) == 3.0
-    assert busy_pause_s(busy, 3, 1000.0, 0.5) == 6.0
+    assert busy_pause_s(busy, 1, 1000.0, 0.5) == 2.5
+    assert busy_pause_s(busy, 3, 1000.0, 0.5) == 4.0
 
 
 def test_the_pause_between_tries_never_overflows():
