@@ -43,7 +43,7 @@ def durable_state(state, now, message_at=None, *, logged_only=False):
         dead = [] if in_memory else [(span.failure.at_ms, span.low, span.high) for span in queue.dead()]
         assert dead == sorted(dead, key=operator.itemgetter(0)), "the dead are in the order in which they died"
         dead = sorted((at_ms, offset) for at_ms, low, high in dead for offset in range(low, high))
-        standing = (queue.number, 0 if in_memory else queue.next_offset, queue.options)
+        standing = (queue.number, 0 if in_memory else queue.next_offset, queue.options, queue.asked)
         counts = {} if logged_only else {**removed, **queue.ended}
         result[queue.name] = (*standing, dedupe, dead, counts, messages)
     return result

@@ -181,7 +181,8 @@ EVERY_KIND: list[Record] = [
         ),
         block_of(b"three", b"four", b"five"),
     ),
-    Declared(3, "copies", {"durability": "written", "bind": ("users.>",)}, 2),
+    Declared(3, "copies", {"durability": "written", "bind": ("users.>",)}, 2, ("bind", "durability")),
+    Changed(3, {"max_attempts": 5}, asked=False),
     Routed(
         "users.eu.created",
         NOW_MS + 8,
@@ -213,7 +214,12 @@ EVERY_KIND: list[Record] = [
                 (("welcome-7", 1, NOW_MS + 120_000), ("created-7", 6, NOW_MS + 120_008)),
             ),
             Standing(
-                3, "copies", {"durability": "written", "bind": ("users.>",)}, 3, (("created-7", 2, NOW_MS + 120_008),)
+                3,
+                "copies",
+                {"durability": "written", "bind": ("users.>",), "max_attempts": 5},
+                3,
+                (("created-7", 2, NOW_MS + 120_008),),
+                ("bind", "durability"),
             ),
         ),
         (Known("p-4f2a", 6, NOW_MS, (Row(7, 1, 1, 2), Row(8, 1, 3, 3))),),

@@ -3,6 +3,9 @@
 The end: the first SIGTERM or SIGINT stops accepting and delivering, and lets clients settle or release what they hold,
 for `drain_s` at most; a second one ends the process at once. An exception out of the core or the pump also ends it at
 once: what such a broker would say next could be wrong, and its clients are safer with none.
+
+SIGHUP, when there is a configuration file, has it read again: the default options of queues and the policies are those
+of the file from then on. One that cannot be used changes nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +25,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wherry_broker import crons, events, observe, version
-from wherry_broker.config import DEFAULT, ConfigError
+from wherry_broker.config import DEFAULT, SPECS, ConfigError
 from wherry_broker.core.options import LEVELS, QueueOptions
+from wherry_broker.core.policies import Policies
 from wherry_broker.core.shard import Shard
 from wherry_broker.eventloop import loop_factory
 from wherry_broker.log.file import FileLog
@@ -50,6 +54,8 @@ EXIT_LOG_FAILED = 74
 EXIT_BROKEN = 70
 """The exit code of a broker that found a bug in itself; sysexits.h calls it EX_SOFTWARE."""
 GOODBYE = "the broker is shutting down"
+NAMES_SHOWN = 20
+"""How many queues one event of the log names."""
 HEAP_KEPT_BYTES = 16 * 1024 * 1024
 GC_THRESHOLDS = (20_000, 20, 20)
 """A queue's batches live long and hold no cycles of garbage: looking through them often finds nothing."""
@@ -71,15 +77,15 @@ class Broker:
     ) -> None:
         settings = config.settings
         limits = limits_of(settings)
-        clock = Clock()
+        clock = self._clock = Clock()
         self._settings = settings
         self._log = log
         with _telling_the_directory(settings.data):
             self._records = _log_of(settings, loop, partial(_on_log_failure, log))
+        policies = _policies_of(config, self._records.level)
         self._shard = Shard(
             0,
             random.random,
-            _defaults_of(config, self._records.level),
             auto_declare=settings.auto_declare,
             calendar=crons.moments,
             producer_window_ms=round(settings.producer_window_s * 1000),
@@ -92,6 +98,7 @@ class Broker:
                 _tell_repaired(log, self._records.repair())
             self._restore(clock)
         self._pump = Pump(self._shard, self._records, clock, loop, limits.uncommitted_bytes_max)
+        self._configure(policies)
         auth = TokenAuth(settings.token)
         self._listener = Listener(self._pump, auth, limits, self._shard.state.epoch, f"wherry/{version()}", log)
 
@@ -109,6 +116,32 @@ class Broker:
     def memory_bytes_max(self) -> int:
         """How much memory all that is stored may take."""
         return self._shard.state.memory.bytes_max
+
+    def _configure(self, policies: Policies) -> None:
+        """Has these policies, for queues that are there too."""
+        done = self._shard.reconfigure(policies, self._clock.now_ms())
+        self._pump.wake()
+        for event, names in ((events.QUEUES_CHANGED, done.changed), (events.QUEUES_KEPT, done.kept)):
+            if names:
+                self._log.info(event, count=len(names), queues=names[:NAMES_SHOWN])
+
+    def reload(self, read: Callable[[], Config]) -> None:
+        """Has the configuration of now, as far as it can change while the broker runs.
+
+        Args:
+            read: reads it; raises ConfigError when it cannot be used.
+        """
+        try:
+            config = read()
+            policies = _policies_of(config, self._records.level)
+        except ConfigError as error:
+            self._log.error(events.CONFIG_REFUSED, text=f"{error}; nothing has changed")
+            return
+        self._log.info(events.CONFIG_READ, file=config.path, policies=len(config.settings.policies))
+        later = [name for name in SPECS if getattr(config.settings, name) != getattr(self._settings, name)]
+        if later:
+            self._log.warning(events.CONFIG_LATER, settings=later)
+        self._configure(policies)
 
     async def start(self) -> str:
         """Begins to listen.
@@ -160,12 +193,15 @@ def _tell_repaired(log: FilteringBoundLogger, told: Repaired) -> None:
         log.warning(events.LOG_REPAIRED, messages=told.kept, entries_lost=told.entries, kept=told.aside)
 
 
-def run(config: Config, ready: Callable[[str], None], *, repair: bool = False) -> int:
+def run(
+    config: Config, ready: Callable[[str], None], read: Callable[[], Config] | None = None, *, repair: bool = False
+) -> int:
     """Runs a broker until it is told to stop.
 
     Args:
         config: the settings.
         ready: called with the address once the broker listens on it.
+        read: reads the settings anew; asked for at a SIGHUP when they come from a file.
         repair: whether to repair a damaged log before it is read.
 
     Returns:
@@ -184,13 +220,18 @@ def run(config: Config, ready: Callable[[str], None], *, repair: bool = False) -
     _raise_open_files()
     _settle_memory()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(config, log, ready, repair=repair))
+        runner.run(_serve(config, log, ready, read, repair=repair))
     log.info(events.STOPPED)
     return 0
 
 
 async def _serve(
-    config: Config, log: FilteringBoundLogger, ready: Callable[[str], None], *, repair: bool = False
+    config: Config,
+    log: FilteringBoundLogger,
+    ready: Callable[[str], None],
+    read: Callable[[], Config] | None,
+    *,
+    repair: bool = False,
 ) -> None:
     settings = config.settings
     loop = asyncio.get_running_loop()
@@ -199,6 +240,8 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, number, stopping, log)
     broker = Broker(config, log, loop, repair=repair)
+    if read is not None and config.path:
+        loop.add_signal_handler(signal.SIGHUP, broker.reload, read)
     address = await broker.start()
     log.info(
         events.STARTED,
@@ -306,6 +349,22 @@ def _defaults_of(config: Config, level: str) -> QueueOptions:
         text = f"queue.durability {options.durability!r} is more than this broker's log gives, which is {level!r}"
         raise ConfigError(f"{text}; --data DIR keeps a log on the disk")
     return options
+
+
+def _policies_of(config: Config, level: str) -> Policies:
+    """The default options of queues, and the policies; no durability is more than the log gives.
+
+    Raises:
+        ConfigError: one is.
+    """
+    for number, policy in enumerate(config.settings.policies, 1):
+        durability = policy.options.get("durability", level)
+        if LEVELS.index(durability) > LEVELS.index(level):
+            text = (
+                f"durability {durability!r} of policy {number} is more than this broker's log gives, which is {level!r}"
+            )
+            raise ConfigError(f"{text} (from file {config.path})")
+    return Policies(_defaults_of(config, level), config.settings.policies)
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -2,7 +2,8 @@
 
 Sources, the later ones winning: the default, a TOML file (`--config FILE`, or WHERRY_CONFIG), the environment
 (WHERRY_ and the setting's name in capitals), a flag of `wherry serve`. The default options of a queue stand in the
-file's table `[queue]`, and in the environment as WHERRY_QUEUE_ and the option's name.
+file's table `[queue]`, and in the environment as WHERRY_QUEUE_ and the option's name. Those of queues whose names match
+a pattern stand in the file only, as tables `[[policy]]`, each with its `pattern`; see `core.policies`.
 
 Laws: a value that cannot be used is an error that names the key, the value, what is allowed, and where it came from;
 nothing is silently replaced. A token is never shown, and never comes from the command line, where everyone on the
@@ -22,9 +23,11 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from wherry.model.fields import TEXT_BYTES_MAX
+from wherry.model.names import pattern_problem
 from wherry.wire.framing import FRAME_BYTES_MAX
 from wherry_broker.core.ledger import RESIDENT_BYTES_MAX
 from wherry_broker.core.options import InvalidOption, QueueOptions, checked
+from wherry_broker.core.policies import Policy
 from wherry_broker.log.file import SEGMENT_BYTES
 from wherry_broker.tokens import TokenFileError, read_token
 from wherry_broker.units import duration_ms, size_bytes
@@ -113,6 +116,7 @@ class Settings:
     log_level: str = _setting("info", "what is logged", choices=LOG_LEVELS)
     log_format: str = _setting("auto", "how it is logged; auto: pretty on a terminal, else json", choices=LOG_FORMATS)
     queue: QueueOptions = field(default_factory=QueueOptions)
+    policies: tuple[Policy, ...] = ()
 
 
 SPECS: dict[str, Spec] = {item.name: item.metadata["spec"] for item in fields(Settings) if "spec" in item.metadata}
@@ -130,18 +134,23 @@ class Value(NamedTuple):
 
 
 class Config(NamedTuple):
-    """The settings, where each came from, and what the operator should be told at the start."""
+    """The settings, where each came from, what the operator should be told, and the file's path; "" for none."""
 
     settings: Settings
     origins: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    path: str = ""
 
     def rows(self) -> list[tuple[str, Any, str]]:
         """Every setting: its name, its value (masked when it is secret), and where it came from."""
         values = {name: getattr(self.settings, name) for name in SPECS}
         values |= {f"queue.{name}": value for name, value in self.settings.queue.as_map().items()}
         hidden = {name for name, spec in SPECS.items() if spec.secret and values[name]}
-        return [(name, MASK if name in hidden else value, self.origins[name]) for name, value in values.items()]
+        rows = [(name, MASK if name in hidden else value, self.origins[name]) for name, value in values.items()]
+        for number, policy in enumerate(self.settings.policies, 1):
+            options = {"pattern": policy.pattern, **policy.options}
+            rows += [(f"policy.{number}.{name}", value, f"file {self.path}") for name, value in options.items()]
+        return rows
 
 
 def resolve(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
@@ -157,16 +166,17 @@ def resolve(flags: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
     given = {name: value for name, value in flags.items() if value is not None}
     path = given.pop("config", "") or environ.get(f"{PREFIX}CONFIG", "")
     from_environ, warnings = _environment(environ)
-    sources = (_defaults(), _file(path) if path else {}, from_environ, _flags(given))
+    from_file, policies = _file(path) if path else ({}, ())
+    sources = (_defaults(), from_file, from_environ, _flags(given))
     merged = _merged(sources)
     values = {name: _checked(name, *value) for name, value in merged.items()}
     options = {name.removeprefix("queue."): value for name, value in values.items() if name.startswith("queue.")}
     plain = {name: value for name, value in values.items() if name in SPECS}
     token, origin, more = _token(plain["token"], plain["token_file"], merged, path)
     origins = {name: value.origin for name, value in merged.items()} | {"token": origin}
-    settings = Settings(**{**plain, "token": token}, queue=QueueOptions(**options))
+    settings = Settings(**{**plain, "token": token}, queue=QueueOptions(**options), policies=policies)
     _check_together(settings, merged)
-    return Config(settings, origins, (*warnings, *more))
+    return Config(settings, origins, (*warnings, *more), path)
 
 
 def _check_together(settings: Settings, merged: Mapping[str, Value]) -> None:
@@ -195,7 +205,8 @@ def _defaults() -> dict[str, Value]:
     return result
 
 
-def _file(path: str) -> dict[str, Value]:
+def _file(path: str) -> tuple[dict[str, Value], tuple[Policy, ...]]:
+    """The file's values, and its policies, which are checked."""
     origin = f"file {path}"
     try:
         tables = tomllib.loads(Path(path).read_text("utf-8"))
@@ -203,12 +214,30 @@ def _file(path: str) -> dict[str, Value]:
         raise ConfigError(f"{origin} cannot be read: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{origin} is not valid TOML: {error}") from None
+    policies = tables.pop("policy", [])
+    if not isinstance(policies, list) or not all(isinstance(each, dict) for each in policies):
+        raise ConfigError(f"policy is a list of tables, as [[policy]], not {policies!r:.40} (from {origin})")
     queue = tables.pop("queue", {})
     if not isinstance(queue, dict):
         raise ConfigError(f"queue is a table of queue options, as [queue], not {queue!r:.40} (from {origin})")
     found = {**tables, **{f"queue.{name}": value for name, value in queue.items()}}
     _check_known(found, origin)
-    return {name: Value(value, origin) for name, value in found.items()}
+    values = {name: Value(value, origin) for name, value in found.items()}
+    return values, tuple(_policy(each, f"{origin}, policy {number}") for number, each in enumerate(policies, 1))
+
+
+def _policy(table: dict[str, Any], origin: str) -> Policy:
+    options = dict(table)
+    pattern = options.pop("pattern", None)
+    problem = "it is missing" if pattern is None else "" if isinstance(pattern, str) else f"{pattern!r:.40} is no text"
+    problem = problem or pattern_problem(pattern)
+    if problem:
+        raise ConfigError(f"a policy has a pattern of queue names, such as emails.*: {problem} (from {origin})")
+    if "kind" in options:
+        raise ConfigError(f"kind is chosen for each queue alone, and by no policy (from {origin})")
+    named = {f"queue.{name}": value for name, value in options.items()}
+    _check_known(named, origin, _QUEUE_DEFAULTS)
+    return Policy(pattern, {name: _checked(f"queue.{name}", value, origin) for name, value in options.items()})
 
 
 def _environment(environ: Mapping[str, str]) -> tuple[dict[str, Value], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -241,6 +242,36 @@ def test_a_flag_goes_before_the_environment(tmp_path):
     with Served(tmp_path, "--log-level", "debug", WHERRY_PORT="1", WHERRY_LOG_LEVEL="error") as served:
         assert served.port != 1
     assert "broker_started" in events(served)
+
+
+def test_sighup_has_policies_read_anew(tmp_path):
+    file = tmp_path / "wherry.toml"
+    file.write_text("[[policy]]\npattern = 'emails.*'\nmax_messages = 5\n")
+    with Served(tmp_path, "--config", str(file)) as served:
+
+        def reload(text: str, event: str) -> dict[str, object]:
+            """Has the file read again, and waits until the broker says so."""
+            file.write_text(text)
+            seen = served.log.read_text("utf-8").count(event)
+            served.process.send_signal(signal.SIGHUP)
+            give_up = time.monotonic() + DEADLINE_S
+            while (log := served.log.read_text("utf-8")).count(event) == seen:
+                assert time.monotonic() < give_up, log
+                time.sleep(0.01)
+            return json.loads(next(line for line in reversed(log.splitlines()) if event in line))
+
+        def bound() -> int:
+            return json.loads(served.out("queue", "info", "emails.a", "--json"))["options"]["max_messages"]
+
+        served.out("queue", "declare", "emails.a")
+        assert bound() == 5
+        told = reload("drain_s = 3\n[[policy]]\npattern = 'emails.*'\nmax_messages = 6\n", "queues_changed")
+        assert (told["queues"], bound()) == (["emails.a"], 6)
+        assert "config_takes_effect_at_the_next_start" in events(served)
+        told = reload("[[policy]]\npattern = 'emails.*'\nmax_messages = 0\n", "config_refused")
+        assert "policy 1" in told["text"]
+        told = reload("[[policy]]\npattern = '>'\ndurability = 'synced'\n", "config_refused")
+        assert ("policy 1" in told["text"], "'memory'" in told["text"], bound()) == (True, True, 6)
 
 
 def test_config_complains_as_the_broker_would(wherry):

@@ -39,9 +39,10 @@ class Queue:
     Attributes:
         messages: those that it holds, by offset.
         dedupe: key to (first offset, when it is forgotten).
+        asked: the options that somebody asked for.
     """
 
-    def __init__(self, name, options, first):
+    def __init__(self, name, options, first, asked):
         self.name = name
         self.options = options
         self.next_offset = first
@@ -51,6 +52,7 @@ class Queue:
         self.held_before = {}  # what it held when its options were changed: it may still hold as much
         self.removed = {}
         self.ended = {}
+        self.asked = set(asked)
 
     def where(self, *states):
         return [each for each in self.messages if each["state"] in states]
@@ -337,6 +339,7 @@ class Queue:
             "ended": self.ended,
             "oldest_age_ms": now - oldest,
             "options": self.options,
+            "asked": tuple(sorted(self.asked)),
         }
 
     def row(self, consumers):
@@ -413,8 +416,15 @@ class Model:
         self.rooms = {}
         self.consumers = {}
 
-    def declare(self, name, options):
-        self.queues[name] = Queue(name, options, self.next_first)
+    def declare(self, name, options, asked=()):
+        self.queues[name] = Queue(name, options, self.next_first, asked)
+
+    def reconfigure(self, base):
+        """Other defaults and policies; `base` gives what a queue of a name has that asks for nothing."""
+        for queue in self.queues.values():
+            wanted = {name: value for name, value in base(queue.name).items() if name not in queue.asked}
+            if any(queue.options[name] != value for name, value in wanted.items()):
+                queue.alter(wanted)
 
     def bound(self, subject):
         return [queue for queue in self.queues.values() if queue.is_bound(subject)]

@@ -14,8 +14,8 @@ class Store(Queue):
         watches: who waits, in turn: session, request, key, the version they know, and until when they wait.
     """
 
-    def __init__(self, name, options, first):
-        super().__init__(name, options, first)
+    def __init__(self, name, options, first, asked):
+        super().__init__(name, options, first, asked)
         self.watches = []
 
     def value(self, key):

@@ -19,8 +19,7 @@ class StoreRules(RuleBasedStateMachine):
 
     def model_store(self):
         if "s" not in self.model.queues:
-            options = self.defaults.changed({"kind": "store"}).as_map()
-            self.model.queues["s"] = Store("s", options, self.model.next_first)
+            self.model.queues["s"] = Store("s", self.base("s"), self.model.next_first, {"kind"})
         return self.model.queues["s"]
 
     def ask(self, which, kind, *fields, **more):
@@ -31,9 +30,8 @@ class StoreRules(RuleBasedStateMachine):
         return session, store, reply
 
     def declare_store(self, options):
-        self.model.queues["s"] = Store(
-            "s", self.defaults.changed({**options, "kind": "store"}).as_map(), self.model.next_first
-        )
+        asked = {**options, "kind": "store"}
+        self.model.queues["s"] = Store("s", {**self.base("s"), **asked}, self.model.next_first, asked)
         _, reply = self.submit(self.session(0), commands.Declare, "s", {**options, "kind": "store"})
         assert reply.created
 

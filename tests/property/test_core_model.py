@@ -24,6 +24,7 @@ from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.outbox import Outbox
+from wherry_broker.core.policies import Policies, Policy
 from wherry_broker.core.shard import Shard
 
 STEPS = int(os.environ.get("WHERRY_TEST_MODEL_STEPS", "15000"))
@@ -69,6 +70,7 @@ OPTIONS = st.fixed_dictionaries(
     },
 )
 STORE_OPTIONS = ("max_messages", "max_bytes", "overflow", "ttl_ms")
+POLICIES = st.lists(st.tuples(st.sampled_from(["a", "*", ">", "b", "a.b"]), OPTIONS), max_size=2)
 RARELY = st.sampled_from([False] * 4 + [True])
 RANGES = st.lists(st.integers(0, 30), max_size=3, unique=True).map(
     lambda starts: tuple((3 * start + 1, 1 + start % 3) for start in starts)
@@ -137,6 +139,7 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
         self.batches = [0]
         self.request = 0
         self.delivered = []
+        self.policies = []
         self.sessions = []
         self.sent = []
         self.sequence = 0
@@ -203,7 +206,7 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
 
     def model_queue(self, name):
         if name not in self.model.queues:
-            self.model.declare(name, DEFAULTS.as_map())
+            self.model.declare(name, self.base(name))
         return self.model.queues[name]
 
     def refused(self, reply, code):
@@ -574,14 +577,34 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
     def declare(self, which, name, options):
         exists = name in self.model.queues
         if not exists:
-            self.model.declare(name, DEFAULTS.changed(options).as_map())
+            self.model.declare(name, {**self.base(name), **options})
         queue = self.model.queues[name]
         _, reply = self.submit(self.session(which), commands.Declare, name, options)
         if any(queue.options[key] != value for key, value in options.items()):
             self.refused(reply, "exists_differently")
         else:
+            queue.asked |= options.keys()
             assert (reply.request, reply.created) == (self.request, not exists)
             self.check_info(queue, reply.info)
+
+    @rule(policies=POLICIES, really=RARELY)
+    def reconfigure(self, policies, really):
+        if not really:
+            return
+        self.policies = policies
+        self.advance(0)
+        self.shard.reconfigure(Policies(DEFAULTS, [Policy(*each) for each in policies]), self.now)
+        self.model.reconfigure(self.base)
+        assert self.settle_step() == []
+        self.pump()
+
+    def base(self, name):
+        """The options of a queue of that name that asks for none."""
+        options = DEFAULTS.as_map()
+        for pattern, more in self.policies:
+            if pattern in (name, "*", ">"):
+                options |= more
+        return options | ({"kind": "store", "bind": ()} if name == "s" else {})
 
     @rule(which=st.integers(0, 9), name=NAMES_AND_STORE, options=OPTIONS)
     def alter(self, which, name, options):
@@ -593,6 +616,7 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
             self.refused(reply, "invalid")
             return
         self.model.queues[name].alter(options)
+        self.model.queues[name].asked |= options.keys()
         self.settle_step()
         assert (reply.request, reply.created) == (self.request, False)
         self.check_info(self.model.queues[name], reply.info)
@@ -608,6 +632,7 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
 
     def check_info(self, queue, info):
         expected = queue.info(len(self.model.consumers_of(queue)), self.now)
+        expected["policies"] = tuple(pattern for pattern, _ in self.policies if pattern in (queue.name, "*", ">"))
         assert {key: value for key, value in info.items() if not key.endswith("_rate")} == expected
 
     @rule(which=st.integers(0, 9))
@@ -654,7 +679,10 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
         if name not in self.model.queues:
             self.refused(reply, "not_found")
             return
-        self.model.queues[name].options["paused"] = paused
+        queue = self.model.queues[name]
+        if queue.options["paused"] != paused:
+            queue.options["paused"] = paused
+            queue.asked.add("paused")
         assert reply == replies.Done(self.request)
         self.pump()
 
@@ -797,6 +825,7 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
         self.taken = len(self.log)
         self.shard.restored(self.now)
         self.model.restart(epoch)
+        self.policies = []
         self.attach(10_000)
         assert self.settle_step() == []
 

@@ -17,7 +17,7 @@ from wherry_broker.core.block import Block
 from wherry_broker.core.shard import Shard
 from wherry_broker.log.journal import read_block
 
-FIELDS = ("number", "next offset", "options", "dedupe", "dead", "removed", "messages")
+FIELDS = ("number", "next offset", "options", "asked", "dedupe", "dead", "removed", "messages")
 
 
 class Alive(NamedTuple):

@@ -238,3 +238,48 @@ def test_without_a_limit_of_open_files_there_are_ten_thousand(monkeypatch):
 def test_settings_cannot_be_altered():
     with pytest.raises(AttributeError):
         Settings().port = 1
+
+
+POLICIES = """
+[[policy]]
+pattern = "emails.*"
+max_messages = 100
+ttl_ms = "1d"
+
+[[policy]]
+pattern = "emails.>"
+max_messages = 5
+"""
+
+
+def test_policies_come_from_the_file_in_their_order(tmp_path):
+    path = write(tmp_path, POLICIES)
+    resolved = resolve({"config": path}, {})
+    assert resolved.settings.policies == (
+        ("emails.*", {"max_messages": 100, "ttl_ms": 86_400_000}),
+        ("emails.>", {"max_messages": 5}),
+    )
+    assert resolved.path == path
+    assert value_of(resolved, "policy.1.pattern") == ("emails.*", f"file {path}")
+    assert value_of(resolved, "policy.1.ttl_ms") == (86_400_000, f"file {path}")
+    assert value_of(resolved, "policy.2.max_messages") == (5, f"file {path}")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("[policy]\npattern = 'a'", ["[[policy]]"]),
+        ("[[policy]]\nmax_messages = 5", ["policy 1", "missing"]),
+        ("[[policy]]\npattern = 5", ["policy 1", "5 is no text"]),
+        ("[[policy]]\npattern = 'a.'", ["policy 1", "'a.' is not a pattern"]),
+        ("[[policy]]\npattern = 'a'\nkind = 'store'", ["policy 1", "kind"]),
+        ("[[policy]]\npattern = 'a'\n[[policy]]\npattern = 'b'\nmax_mesages = 5", ["policy 2", "max_messages"]),
+        ("[[policy]]\npattern = 'a'\nlease_ms = 1", ["policy 1", "lease_ms 1 "]),
+        ("[[policy]]\npattern = 'a'\nbind = ['.']", ["policy 1", "bind"]),
+    ],
+)
+def test_a_policy_that_cannot_be_used_is_told(tmp_path, text, parts):
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        resolve({"config": path}, {})
+    assert all(part in str(caught.value) for part in [*parts, path]), str(caught.value)

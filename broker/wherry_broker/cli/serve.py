@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -51,7 +52,8 @@ def command(ctx: click.Context, /, durability: str | None, *, repair: bool, **fl
     """Run the broker.
 
     When it is ready, it prints one line on standard output: `wherry ready on HOST:PORT`. It logs to standard error.
-    SIGTERM or Ctrl-C ends it in order, a second one at once.
+    SIGTERM or Ctrl-C ends it in order, a second one at once. SIGHUP has the default options of queues and the policies
+    read anew from the TOML file, if there is one.
 
     Settings come from defaults, a TOML file, the environment (WHERRY_PORT for --port) and these flags, the later ones
     winning; `wherry config` shows the outcome. The token comes from WHERRY_TOKEN or a file.
@@ -63,10 +65,11 @@ def command(ctx: click.Context, /, durability: str | None, *, repair: bool, **fl
     given: Globals = ctx.obj
     flags["token_file"] = flags["token_file"] or given.token_file or None
     try:
-        resolved = config.resolve({**flags, "queue.durability": durability}, os.environ)
+        read = partial(config.resolve, {**flags, "queue.durability": durability}, os.environ)
+        resolved = read()
         if repair and not resolved.settings.data:
             fail("--repair is for a log on the disk: --data DIR names it")
-        return app.run(resolved, _say_ready, repair=repair)
+        return app.run(resolved, _say_ready, read, repair=repair)
     except config.ConfigError as error:
         fail(str(error))
     except (CorruptLog, LogLocked, LogUnusable) as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.model import commands, replies
 from wherry_broker.core import decide, records, view
+from wherry_broker.core.policies import Policies, reshaped
 from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.stores import Store
 
@@ -14,13 +15,24 @@ if TYPE_CHECKING:
     from wherry_broker.core.attendance import Attendance
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.ledger import Ledger
-    from wherry_broker.core.options import QueueOptions
     from wherry_broker.core.queue import Queue
     from wherry_broker.core.records import Fact
 
 
 QUEUES_MAX = 100_000
 """How many queues there are at a time: each holds some memory, though nothing is in it."""
+
+
+class Reconfigured(NamedTuple):
+    """What another configuration has done.
+
+    Attributes:
+        changed: the queues that have other options now.
+        kept: those that have kept an option that cannot be changed.
+    """
+
+    changed: list[str]
+    kept: list[str]
 
 
 class Catalogue:
@@ -30,19 +42,32 @@ class Catalogue:
         ledger: the durable state.
         answers: where answers go.
         attendance: told of queues that are deleted.
-        defaults: the options of a queue that is declared without any.
+        policies: the options of a queue that were not asked for.
         auto_declare: whether an unknown queue is declared when it is used.
     """
 
     def __init__(
-        self, ledger: Ledger, answers: Answers, attendance: Attendance, defaults: QueueOptions, *, auto_declare: bool
+        self, ledger: Ledger, answers: Answers, attendance: Attendance, policies: Policies, *, auto_declare: bool
     ) -> None:
         self._ledger = ledger
         self._state = ledger.state
         self._answers = answers
         self._attendance = attendance
-        self._defaults = defaults
+        self._policies = policies
         self._auto_declare = auto_declare
+
+    def reconfigure(self, policies: Policies, now_ms: int) -> Reconfigured:
+        """Has other policies, and gives all queues the options that these have for them."""
+        self._policies = policies
+        result = Reconfigured([], [])
+        for queue in list(self._state.queues.values()):
+            facts, kept = reshaped(queue, policies, now_ms)
+            self._ledger.apply(facts)
+            if facts:
+                result.changed.append(queue.name)
+            if kept:
+                result.kept.append(queue.name)
+        return result
 
     def opened(self, name: str) -> Queue:
         """The queue of a name; declares it when that is allowed.
@@ -70,22 +95,25 @@ class Catalogue:
 
     def declare(self, session: Session, command: commands.Declare, now_ms: int) -> None:
         """Makes a queue, or sees that it is as asked."""
-        new = self._declared(command.queue, command.options)
-        self._ledger.apply(new)
+        is_new = command.queue not in self._state.names
+        self._ledger.apply(self._declared(command.queue, command.options))
         queue = self._state.names[command.queue]
-        info = view.queue_info(queue, now_ms)
-        self._answers.say(session, replies.QueueInfo(command.request, info, bool(new)), queue.mark)
+        self._answers.say(session, replies.QueueInfo(command.request, self.info_of(queue, now_ms), is_new), queue.mark)
 
     def alter(self, session: Session, command: commands.Alter, now_ms: int) -> None:
         """Changes options of a queue."""
         queue = decide.named(self._state, command.queue)
         self._ledger.apply(decide.alter(queue, command.options, now_ms))
-        info = view.queue_info(queue, now_ms)
-        self._answers.say(session, replies.QueueInfo(command.request, info), queue.mark)
+        self._answers.say(session, replies.QueueInfo(command.request, self.info_of(queue, now_ms)), queue.mark)
+
+    def info_of(self, queue: Queue, now_ms: int) -> dict[str, Any]:
+        """Everything that QUEUEINFO tells of a queue."""
+        return view.queue_info(queue, now_ms, self._policies.patterns(queue.name))
 
     def _declared(self, name: str, options: dict[str, Any]) -> list[Fact]:
-        new = decide.declare(self._state, name, options, self._defaults)
-        if new and len(self._state.names) >= QUEUES_MAX:
+        others = self._policies.options(name, is_store=options.get("kind") == "store")
+        new = decide.declare(self._state, name, options, others, self._policies.defaults.durability)
+        if name not in self._state.names and len(self._state.names) >= QUEUES_MAX:
             text = f"there are {len(self._state.names)} queues, and {QUEUES_MAX} is the limit"
             raise Refusal("unavailable", text, queue=name, retryable=True)
         return new

@@ -52,8 +52,15 @@ def check_is_queue(queue: Queue) -> None:
 # Queues.
 
 
-def declare(state: State, name: str, given: dict[str, object], defaults: QueueOptions) -> list[Fact]:
-    """A queue with these options; nothing when it has them already.
+def declare(state: State, name: str, given: dict[str, object], others: QueueOptions, level: str) -> list[Fact]:
+    """A queue with these options; nothing when it has them already, and they were asked for before.
+
+    Args:
+        state: all queues.
+        name: its name.
+        given: the options that are asked for.
+        others: where the options come from that are not, if it is new.
+        level: the highest durability that there is.
 
     Raises:
         Refusal: invalid, an option is unknown or out of range; exists_differently, the queue has other options; busy,
@@ -62,18 +69,27 @@ def declare(state: State, name: str, given: dict[str, object], defaults: QueueOp
     queue = state.names.get(name)
     try:
         if queue is None:
-            options = defaults.changed(given)
-            _check_level(options.durability, defaults.durability)
+            options = others.changed(given)
+            _check_level(options.durability, level)
             check_room(state, name, LOG_BYTES_A_RECORD)
             check_memory(state, name, QUEUE_BYTES)
-            return [records.Declared(state.next_number, name, options.as_map(), state.next_first)]
+            asked = tuple(sorted(given))
+            return [records.Declared(state.next_number, name, options.as_map(), state.next_first, asked)]
         differing = queue.options.differing(given)
     except InvalidOption as error:
         raise Refusal("invalid", str(error), queue=name) from error
     if differing:
         parts = ", ".join(f"{key} is {mine!r}, not {asked!r}" for key, (mine, asked) in differing.items())
         raise Refusal("exists_differently", f"queue {name!r} exists with other options: {parts}", queue=name)
-    return []
+    # From now on they are the queue's own, whatever the configuration becomes.
+    mine = queue.options.as_map()
+    new = {key: mine[key] for key in _not_asked(queue, given)}
+    return [records.Changed(queue.number, new)] if new else []
+
+
+def _not_asked(queue: Queue, given: dict[str, object]) -> set[str]:
+    """Which of the given options nobody has asked for before, so that the configuration decides on them still."""
+    return set() if queue.asked is None else given.keys() - queue.asked
 
 
 def _check_level(level: str, highest: str) -> None:
@@ -90,17 +106,28 @@ def alter(queue: Queue, given: dict[str, object], now_ms: int) -> list[Fact]:
     """
     try:
         differing = queue.options.differing(given)
-        changed = queue.options.changed(given)
+        after = queue.options.changed(given).as_map()
     except InvalidOption as error:
         raise Refusal("invalid", str(error), queue=queue.name) from error
     for name in FIXED_OPTIONS & set(differing):
         text = f"{name} of a queue cannot be changed: {queue.name!r} has {differing[name][0]!r}"
         raise Refusal("invalid", text, queue=queue.name)
-    if not differing:
+    return changed(queue, {name: after[name] for name in differing.keys() | _not_asked(queue, given)}, now_ms)
+
+
+def changed(queue: Queue, changes: dict[str, object], now_ms: int, *, asked: bool = True) -> list[Fact]:
+    """Options that are changed, and what no longer fits them; nothing when there are none.
+
+    Args:
+        queue: the queue.
+        changes: the options, which are known to be possible.
+        now_ms: the time.
+        asked: whether somebody asked for them.
+    """
+    if not changes:
         return []
-    changes = {name: asked for name, (_, asked) in differing.items()}
-    excess = queue.counts[DEAD] - changed.dead_max_messages
-    return [records.Changed(queue.number, changes), *bounds.dead_overflow(queue, excess, now_ms)]
+    excess = queue.counts[DEAD] - queue.options.changed(changes).dead_max_messages
+    return [records.Changed(queue.number, changes, asked), *bounds.dead_overflow(queue, excess, now_ms)]
 
 
 def pause(queue: Queue, *, paused: bool) -> list[Fact]:

@@ -24,23 +24,25 @@ def evolve(state: State, record: records.Record) -> None:
 def _declared(state: State, record: records.Declared) -> None:
     options = QueueOptions().changed(record.options)
     kind = Store if options.kind == "store" else Queue
-    state.add(
-        kind(
-            record.queue,
-            record.name,
-            options,
-            record.first,
-            state.timers,
-            state.homes,
-            state.memory,
-            restoring=state.restoring,
-        )
+    queue = kind(
+        record.queue,
+        record.name,
+        options,
+        record.first,
+        state.timers,
+        state.homes,
+        state.memory,
+        restoring=state.restoring,
     )
+    queue.asked = None if record.asked is None else frozenset(record.asked)
+    state.add(queue)
 
 
 def _changed(state: State, record: records.Changed) -> None:
     queue = state.queues[record.queue]
     queue.change(queue.options.changed(record.options))
+    if record.asked and queue.asked is not None:
+        queue.asked |= record.options.keys()
     state.bindings.bind(queue.number, queue.options.bind)
 
 
@@ -119,9 +121,9 @@ def _opened(state: State, record: records.Preamble) -> None:
     state.epoch = max(state.epoch, record.epoch)
     state.next_number = max(state.next_number, record.next_number)
     state.next_first = max(state.next_first, record.next_first)
-    for number, name, options, next_offset, keys in record.queues:
+    for number, name, options, next_offset, keys, asked in record.queues:
         if number not in state.queues:
-            _declared(state, records.Declared(number, name, options, next_offset))
+            _declared(state, records.Declared(number, name, options, next_offset, asked))
             for key, first, until_ms in keys:
                 state.queues[number].dedupe.restate(key, first, until_ms)
         # What no log keeps, the messages of a queue in memory, has used offsets too.

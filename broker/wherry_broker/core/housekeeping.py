@@ -39,7 +39,8 @@ def preamble(state: State) -> Preamble:
 
 def _standing(queue: Queue) -> Standing:
     keys = tuple((key, first, until_ms) for key, (first, until_ms) in queue.dedupe.items())
-    return Standing(queue.number, queue.name, queue.options.as_changes(), queue.next_offset, keys)
+    asked = None if queue.asked is None else tuple(sorted(queue.asked))
+    return Standing(queue.number, queue.name, queue.options.as_changes(), queue.next_offset, keys, asked)
 
 
 class Mover:

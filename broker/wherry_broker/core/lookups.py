@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from wherry_broker.core.answers import Answers
     from wherry_broker.core.batch import Batch
+    from wherry_broker.core.catalogue import Catalogue
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.ledger import Ledger
 
@@ -30,11 +31,13 @@ class Lookups:
     Args:
         ledger: the durable state.
         answers: where answers go.
+        catalogue: what it knows of queues.
     """
 
-    def __init__(self, ledger: Ledger, answers: Answers) -> None:
+    def __init__(self, ledger: Ledger, answers: Answers, catalogue: Catalogue) -> None:
         self._ledger = ledger
         self._answers = answers
+        self._catalogue = catalogue
         self._state = ledger.state
         self._waiting: list[tuple[int, Waiting]] = []
 
@@ -42,7 +45,8 @@ class Lookups:
         """A queue's counts, rates and options."""
         self.count(session, LOOK_BYTES)
         queue = decide.named(self._state, command.queue)
-        self._answers.say(session, replies.QueueInfo(command.request, view.queue_info(queue, now_ms)), queue.mark)
+        info = self._catalogue.info_of(queue, now_ms)
+        self._answers.say(session, replies.QueueInfo(command.request, info), queue.mark)
 
     def list_queues(self, session: Session, command: commands.ListQueues, _now_ms: int) -> None:
         """A page of queues."""

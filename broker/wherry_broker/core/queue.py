@@ -63,6 +63,7 @@ class Queue:
         waiting: consumers that could take a message now, in turn.
         consumers: those that are attached.
         dedupe: the keys under which batches were stored lately.
+        asked: the options that somebody asked for, which no policy changes; None for all of them.
         residence: where the bytes of its batches are.
         is_store: whether it keeps values by key, and delivers nothing.
     """
@@ -98,6 +99,7 @@ class Queue:
         self.waiting: OrderedDict[Consumer, None] = OrderedDict()
         self.consumers: dict[Consumer, None] = {}
         self.dedupe = DedupeKeys(memory)
+        self.asked: frozenset[str] | None = None
         self.residence = Residence(homes, memory, is_logged=self.is_logged)
         self._timers = timers
         self._memory = memory

@@ -35,19 +35,24 @@ def joined(ranges: Iterable[tuple[int, int]]) -> Ranges:
 
 
 class Declared(NamedTuple):
-    """A queue came to be. `first` is the offset that its first message will have."""
+    """A queue came to be. `first` is the offset that its first message will have.
+
+    `asked` are the options that somebody asked for, which no policy changes; None in old logs: all of them.
+    """
 
     queue: int
     name: str
     options: dict[str, Any]
     first: int
+    asked: tuple[str, ...] | None = None
 
 
 class Changed(NamedTuple):
-    """Options of a queue were changed."""
+    """Options of a queue were changed, as somebody `asked`; else the broker's configuration did it."""
 
     queue: int
     options: dict[str, Any]
+    asked: bool = True
 
 
 class Deleted(NamedTuple):
@@ -298,13 +303,17 @@ class Kept(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """The standing facts of one queue. `keys` are its dedupe keys: (key, first offset, forgotten at)."""
+    """The standing facts of one queue. `keys` are its dedupe keys: (key, first offset, forgotten at).
+
+    `asked` is that of Declared, as of now.
+    """
 
     number: int
     name: str
     options: dict[str, Any]
     next_offset: int
     keys: tuple[tuple[str, int, int], ...]
+    asked: tuple[str, ...] | None = None
 
 
 class Preamble(NamedTuple):

@@ -18,7 +18,7 @@ from wherry_broker.core import joining
 from wherry_broker.core.answers import Answers
 from wherry_broker.core.attendance import Attendance
 from wherry_broker.core.batch import DELAYED, LEASED, Batch, Span
-from wherry_broker.core.catalogue import Catalogue
+from wherry_broker.core.catalogue import Catalogue, Reconfigured
 from wherry_broker.core.committing import Committing
 from wherry_broker.core.consumers import Session
 from wherry_broker.core.dispatch import Dispatcher
@@ -29,6 +29,7 @@ from wherry_broker.core.lookups import Lookups
 from wherry_broker.core.memory import UNBOUNDED
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.planning import Calendar, no_calendar
+from wherry_broker.core.policies import Policies
 from wherry_broker.core.producers import WINDOW_MS
 from wherry_broker.core.publishing import Publishing
 from wherry_broker.core.refusal import Refusal
@@ -85,13 +86,13 @@ class Shard:
         self._dispatcher = Dispatcher(self.ledger)
         self._attendance = Attendance(self.ledger, answers, self._dispatcher)
         self._catalogue = Catalogue(
-            self.ledger, answers, self._attendance, defaults or QueueOptions(), auto_declare=auto_declare
+            self.ledger, answers, self._attendance, Policies(defaults or QueueOptions()), auto_declare=auto_declare
         )
         self._publishing = Publishing(self.ledger, answers)
         self._routing = Routing(self.ledger, answers)
         self._settling = Settling(self.ledger, answers, draw)
         self._committing = Committing(self.ledger, answers, self._catalogue, self._settling, draw)
-        self._lookups = Lookups(self.ledger, answers)
+        self._lookups = Lookups(self.ledger, answers, self._catalogue)
         self._editing = Editing(self.ledger, answers, self._lookups)
         self._storing = Storing(self.ledger, answers, self._lookups, self._catalogue)
         self._watching = Watching(self.ledger, answers, self._lookups, self._catalogue)
@@ -142,6 +143,14 @@ class Shard:
     def committed(self, mark: int, places: Places = ()) -> None:
         """The commit of that mark is durable, and its blocks lie there."""
         self.ledger.committed(mark, places)
+
+    def reconfigure(self, policies: Policies, now_ms: int) -> Reconfigured:
+        """Has other defaults and policies from now on, for queues that are there too, as far as nobody asked otherwise.
+
+        Those that the log brought have what they had when it ended, until this is called.
+        """
+        self.tick(now_ms)
+        return self._catalogue.reconfigure(policies, now_ms)
 
     # Input.
 

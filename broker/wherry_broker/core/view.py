@@ -24,8 +24,8 @@ LOOK_SPANS_MAX = 10_000
 """How many spans one request looks at: a few among a million do not keep everybody waiting."""
 
 
-def queue_info(queue: Queue, now_ms: int) -> dict[str, Any]:
-    """Everything that INFO tells, by name."""
+def queue_info(queue: Queue, now_ms: int, policies: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Everything that INFO tells, by name; `policies` are the patterns of those that match its name."""
     ready, delayed, leased, dead = queue.counts
     oldest_at_ms = queue.oldest_published_at_ms()
     return {
@@ -44,6 +44,8 @@ def queue_info(queue: Queue, now_ms: int) -> dict[str, Any]:
         "settle_rate": round(queue.settled.per_second(now_ms), 1),
         "oldest_age_ms": 0 if oldest_at_ms is None else max(0, now_ms - oldest_at_ms),
         "options": queue.options.as_map(),
+        "asked": tuple(sorted(queue.options.as_map() if queue.asked is None else queue.asked)),
+        "policies": policies,
     }
 
 

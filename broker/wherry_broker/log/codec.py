@@ -185,7 +185,7 @@ def encode_entry(
         number_of_kind = _NUMBERS[type(record)]
         block = getattr(record, "block", None)
         if block is None:
-            rows.append((number_of_kind, *(record if type(record) is not records.Preamble else _trimmed(record))))
+            rows.append((number_of_kind, *(record if type(record) not in _GROWN else _trimmed(record))))
             continue
         data = block.data  # looked at once: another thread may page it out meanwhile
         data = load(block) if data is None else data
@@ -205,11 +205,22 @@ def encode_entry(
     return Encoded([prefix + struct.pack(">I", checksum) + head, *datas], start, places)
 
 
-def _trimmed(preamble: records.Preamble) -> Sequence[Any]:
-    """The fields of a preamble, without the last ones when they are empty."""
-    if preamble.schedules:
-        return preamble
-    return preamble[:-1] if preamble.producers else preamble[:-2]
+_GROWN = frozenset({records.Declared, records.Changed, records.Preamble})
+"""Records whose last fields are left out when they say nothing, as it was before there were such fields."""
+
+
+def _trimmed(record: Any) -> Any:
+    """The fields of a record, without the last ones that have their defaults."""
+    if type(record) is records.Preamble:
+        record = record._replace(queues=tuple(map(_without_defaults, record.queues)))
+    return _without_defaults(record)
+
+
+def _without_defaults(fields: Any) -> Any:
+    defaults, names, count = fields._field_defaults, fields._fields, len(fields)
+    while names[count - 1] in defaults and fields[count - 1] == defaults[names[count - 1]]:
+        count -= 1
+    return fields[:count]
 
 
 def mark_bytes(mark: int) -> bytes:

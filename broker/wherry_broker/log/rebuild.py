@@ -158,6 +158,7 @@ class Rebuild:
         for standing in record.queues:
             queue = self._queue(standing.number)
             queue.options = QueueOptions().changed(standing.options)
+            queue.asked = None if standing.asked is None else frozenset(standing.asked)
             if queue.is_logged:
                 self._miss(queue, queue.next_offset, standing.next_offset)
         for schedule in list(self.state.schedules):  # it tells of all, and what became of them
@@ -177,7 +178,8 @@ class Rebuild:
             name = known.name if known is not None else f"recovered.{number}"
             options = known.options if known is not None else {"durability": "synced"}
             self._make_room(name)
-            evolve(self.state, Declared(number, name, options, self._first))
+            asked = known.asked if known is not None else None
+            evolve(self.state, Declared(number, name, options, self._first, asked))
         return self.state.queues[number]
 
     def _make_room(self, name: str) -> None:

@@ -119,7 +119,9 @@ def _standing(salvage: Salvage) -> dict[int, Standing]:
             if isinstance(record, Preamble):
                 result |= {standing.number: standing for standing in record.queues}
             elif isinstance(record, Declared):
-                result[record.queue] = Standing(record.queue, record.name, record.options, record.first, ())
+                result[record.queue] = Standing(
+                    record.queue, record.name, record.options, record.first, (), record.asked
+                )
     return result
 
 

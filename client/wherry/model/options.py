@@ -123,6 +123,9 @@ class QueueInfo:
         options: option names to values, as on the wire.
         ended: how many deliveries ended without an ack, by how: failed, lost (the lease ran out, or the consumer was
             gone), released (handed back unworked) and rejected.
+        asked: the options that were named when it was declared or altered; the broker's configuration decides on the
+            others.
+        policies: the patterns of the broker's policies that match its name.
     """
 
     name: str
@@ -140,6 +143,8 @@ class QueueInfo:
     oldest_age: float
     options: dict[str, Any]
     ended: dict[str, int] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
 
     @classmethod
     def from_wire(cls, info: Mapping[str, Any]) -> QueueInfo:

@@ -71,6 +71,6 @@ def test_envelopes_that_make_no_sense(make_queue, command):
 
 def test_a_level_that_the_log_does_not_give_is_refused(make_shard):
     state = make_shard().shard.state
-    assert refusal(decide.declare, state, "q", {"durability": "synced"}, QueueOptions()).code == "invalid"
-    (declared,) = decide.declare(state, "q", {"durability": "written"}, QueueOptions(durability="synced"))
+    assert refusal(decide.declare, state, "q", {"durability": "synced"}, QueueOptions(), "memory").code == "invalid"
+    (declared,) = decide.declare(state, "q", {"durability": "written"}, QueueOptions(), "synced")
     assert declared.options["durability"] == "written"

@@ -199,7 +199,8 @@ def test_less_than_a_prefix_is_no_entry(size):
 
 
 @pytest.mark.parametrize(
-    "rows", [7, [7], [[]], [[99, 1]], [[1]], [[1, 2, 3, 4, 5, 6]], [[9, 1, 1, 1, [[1]]]], [[4, 1]], [[[], 1]], {"a": 1}]
+    "rows",
+    [7, [7], [[]], [[99, 1]], [[1]], [[1, 2, 3, 4, 5, 6, 7]], [[9, 1, 1, 1, [[1]]]], [[4, 1]], [[[], 1]], {"a": 1}],
 )
 def test_a_head_that_holds_no_records_is_damage(rows):
     with pytest.raises(Damaged, match="cannot be read"):
