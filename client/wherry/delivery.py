@@ -14,6 +14,8 @@ from bisect import bisect_left
 from itertools import accumulate, chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import msgpack
+
 from wherry.model.names import message_id
 from wherry.model.times import from_moment_ms
 from wherry.wire.messages import NO_HEADERS, unpack_lengths, unpack_message
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from wherry.model.fields import DetailRow, SpanRow
 
+CONTENT_TYPE = "content-type"
+"""The header that says how a body is written."""
 _NO_HEADERS = NO_HEADERS[0]
 _NOTHING = b"\xc1"
 """Stands for the packed form of an empty message: a byte that is no msgpack, since b"" means no headers."""
@@ -266,6 +270,11 @@ class BaseMessage:
         """Whether its lease ended while it was here: another consumer may have it, and its settle will be stale."""
         return any(low <= self.offset < high for low, high in self.delivery.lost)
 
+    @property
+    def content_type(self) -> str:
+        """How its body is written, such as `application/json`; "" when nobody has said it."""
+        return str(self.headers.get(CONTENT_TYPE, ""))
+
     def json(self) -> Any:
         """Its body, read as JSON.
 
@@ -273,6 +282,17 @@ class BaseMessage:
             ValueError: the body is not JSON.
         """
         return json.loads(self.body)
+
+    def unpack(self) -> Any:
+        """Its body, read as msgpack.
+
+        Raises:
+            ValueError: the body is not msgpack.
+        """
+        try:
+            return msgpack.unpackb(self.body, strict_map_key=False)
+        except (msgpack.UnpackException, ValueError, TypeError) as error:
+            raise ValueError(f"the body of {self.id} is not msgpack: {error}") from error
 
     @property
     def age(self) -> timedelta:

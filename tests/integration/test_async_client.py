@@ -231,10 +231,10 @@ async def test_a_receipt(client):
 
 async def test_what_a_message_carries(client, running):
     queue = client.queue("q")
-    await queue.publish(b'{"a": 1}', headers={"kind": "welcome", "n": [1, None]}, key="user-17", priority=5)
+    await queue.publish(b'{"a": 1}', headers={"kind": "welcome", "n": 1}, key="user-17", priority=5)
     (message,) = await queue.get()
     assert message.json() == {"a": 1}
-    assert message.headers == {"kind": "welcome", "n": [1, None]}
+    assert message.headers == {"kind": "welcome", "n": 1}
     assert (message.key, message.priority, message.attempt, message.queue) == ("user-17", 5, 1, "q")
     assert message.token == (running.shard.state.epoch, 1)
     assert message.published_at < message.deadline

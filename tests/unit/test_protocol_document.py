@@ -361,6 +361,7 @@ LIMITS = {
     "elements of any array": fields.ROWS_MAX,
     "entries of any map in a header": 64,
     "headers of a message": messages.HEADERS_MAX,
+    "headers of a message, together": messages.HEADERS_BYTES_MAX,
     "name": fields.NAME_BYTES_MAX,
     "queue name": names.QUEUE_NAME_BYTES_MAX,
     "subject, or a pattern": names.SUBJECT_BYTES_MAX,

@@ -12,18 +12,22 @@ from wherry.aio.dead import Dead
 from wherry.aio.message import Message, Settlement
 from wherry.conversation import PLAIN, Envelope, asks
 from wherry.conversation.backoff import busy_pause_s
-from wherry.conversation.composing import blocks, bodies_bytes, body_bytes, check_size, envelope_of, receipts_of
+from wherry.conversation.composing import blocks, check_size, envelope_of, receipts_of
+from wherry.conversation.content import UNSET, Unset, compose, compose_many
 from wherry.conversation.leased import mark_acked, runs
-from wherry.wire.messages import pack_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from wherry.aio.link import Link
     from wherry.delivery import PeekedMessage
     from wherry.model.options import QueueInfo, Receipt
     from wherry.model.times import Duration
+    from wherry.wire.messages import HeaderValue
+
+NO_OPTIONS = (0, "", "", None, None, None)
+"""What a publish has that asks for nothing."""
 
 
 class Queue:
@@ -44,9 +48,11 @@ class Queue:
 
     async def publish(
         self,
-        body: bytes | str,
+        body: bytes | str | Unset = UNSET,
         *,
-        headers: Mapping[str, Any] | None = None,
+        json: Any = UNSET,
+        pack: Any = UNSET,
+        headers: Mapping[str, HeaderValue] | None = None,
         delay: Duration | None = None,
         at: datetime | None = None,
         ttl: Duration | None = None,
@@ -61,7 +67,9 @@ class Queue:
 
         Args:
             body: the message; a str is sent as UTF-8.
-            headers: names to values that msgpack can hold.
+            json: a value to send as JSON, in place of a body; `message.json()` reads it.
+            pack: a value to send as msgpack, in place of a body; `message.unpack()` reads it.
+            headers: at most 64 names to values: str, int, float, bool, bytes or None.
             delay: how long it waits before it is ready, in seconds.
             at: the moment at which it is ready, with a time zone.
             ttl: after how many seconds it expires when nobody has taken it.
@@ -77,17 +85,15 @@ class Queue:
             Busy: the queue is full, and still was when the time was over; says when to come back.
             TooLarge: the message is larger than the queue or a frame may hold.
             Invalid: a value is out of its range.
-            RequestTimeout: the broker did not answer.
-            Disconnected: the connection was lost; whether the message was stored is unknown.
+            TypeError, ValueError: a value, or a header, cannot be sent.
+            RequestTimeout, Disconnected: no answer came; whether the message was stored is unknown.
         """
-        envelope = PLAIN
-        if priority or key or dedupe or delay is not None or at is not None or ttl is not None:
-            envelope = envelope_of(priority, key, dedupe, delay, at, ttl)
-        message = (pack_headers(headers), body_bytes(body))
+        options = (priority, key, dedupe, delay, at, ttl)
+        envelope = PLAIN if options == NO_OPTIONS else envelope_of(*options)
+        message = compose(body, headers, json, pack)
         link = self._link
         check_size(len(message[0]) + len(message[1]), link.conversation.block_bytes_max)
-        started = link.now()
-        tries = 0
+        started, tries = link.now(), 0
         while True:
             if link._room is not None:  # noqa: SLF001 (saves a coroutine a message)
                 await link.room()
@@ -103,9 +109,11 @@ class Queue:
 
     async def publish_many(
         self,
-        bodies: Sequence[bytes | str],
+        bodies: Iterable[bytes | str] | Unset = UNSET,
         *,
-        headers: Mapping[str, Any] | None = None,
+        json: Iterable[Any] | Unset = UNSET,
+        pack: Iterable[Any] | Unset = UNSET,
+        headers: Mapping[str, HeaderValue] | None = None,
         delay: Duration | None = None,
         at: datetime | None = None,
         ttl: Duration | None = None,
@@ -120,6 +128,8 @@ class Queue:
 
         Args:
             bodies: the messages.
+            json: values to send as JSON, in place of bodies.
+            pack: values to send as msgpack, in place of bodies.
             headers: the headers of each of them.
             delay: as for `publish`.
             at: as for `publish`.
@@ -134,7 +144,7 @@ class Queue:
         envelope = envelope_of(priority, key, "", delay, at, ttl)
         receipts: list[Receipt] = []
         limit = self._link.conversation.block_bytes_max
-        for lengths, block in blocks(pack_headers(headers), bodies_bytes(bodies), limit):
+        for lengths, block in blocks(*compose_many(bodies, headers, json, pack), limit):
             try:
                 receipt = await self._publish_block(lengths, block, envelope, timeout)
             except errors.Busy as busy:

@@ -1,4 +1,4 @@
-"""From what users publish to what the wire carries: bodies, envelopes and blocks. Pure.
+"""From what users publish to what the wire carries: envelopes and blocks; `content` makes the messages. Pure.
 
 What the wire cannot hold is refused here, before it gets to the connection, which others use too.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from itertools import repeat
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wherry import errors
 from wherry.conversation.pending import Envelope
@@ -18,32 +18,12 @@ from wherry.model.times import Duration, moment_ms, to_ms
 from wherry.wire.messages import pack_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
 _new_receipt: Callable[[tuple[str, int, str, bool]], Receipt] = partial(tuple.__new__, Receipt)
 BATCH_BYTES_MAX = 1_048_576
 """The longest block of a `publish_many`, so that no frame keeps the others waiting for long."""
-
-
-def bodies_bytes(bodies: Sequence[Any]) -> list[bytes]:
-    """Bodies as bytes; see `body_bytes`."""
-    return list(bodies) if set(map(type, bodies)) == {bytes} else list(map(body_bytes, bodies))
-
-
-def body_bytes(body: Any) -> bytes:
-    """A body as bytes; a str becomes UTF-8.
-
-    Raises:
-        TypeError: it is neither bytes nor str.
-    """
-    if isinstance(body, bytes):
-        return body
-    if isinstance(body, str):
-        return body.encode()
-    if isinstance(body, bytearray | memoryview):
-        return bytes(body)
-    raise TypeError(f"a message's body is bytes or str, not {type(body).__name__}")
 
 
 def envelope_of(

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from wherry import errors
 from wherry.conversation.asks import Ask, check_queue_name
-from wherry.conversation.composing import body_bytes, envelope_of
+from wherry.conversation.composing import envelope_of
+from wherry.conversation.content import body_bytes
 from wherry.model import commands
 from wherry.model.schedules import ScheduleInfo, ScheduleOptions
 from wherry.model.times import moment_ms, to_ms

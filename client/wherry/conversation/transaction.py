@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry import errors
 from wherry.conversation.asks import check_queue_name
-from wherry.conversation.composing import body_bytes, check_size, envelope_of
+from wherry.conversation.composing import check_size, envelope_of
+from wherry.conversation.content import UNSET, Unset, compose
 from wherry.conversation.leased import error_text
 from wherry.conversation.pending import Envelope, Settle
 from wherry.model import commands, replies
@@ -17,13 +18,14 @@ from wherry.model.commands import Verb
 from wherry.model.fields import BATCH_MESSAGES_MAX, COMMIT_ROWS_MAX, HEADER_BYTES_MAX
 from wherry.model.options import Receipt
 from wherry.model.times import Duration, to_ms
-from wherry.wire.messages import pack_headers, pack_sizes
+from wherry.wire.messages import pack_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
     from wherry.conversation.leased import Leased
+    from wherry.wire.messages import HeaderValue
 
 ROW_BYTES_MAX = 44
 """What a row takes in a header at most, but for its texts, lengths and deliveries."""
@@ -119,9 +121,11 @@ class Draft:
     def publish(
         self,
         queue: Any,
-        body: bytes | str,
+        body: bytes | str | Unset = UNSET,
         *,
-        headers: Mapping[str, Any] | None = None,
+        json: Any = UNSET,
+        pack: Any = UNSET,
+        headers: Mapping[str, HeaderValue] | None = None,
         delay: Duration | None = None,
         at: datetime | None = None,
         ttl: Duration | None = None,
@@ -134,7 +138,9 @@ class Draft:
         Args:
             queue: a queue of the same broker, or its name.
             body: the message; the rest is as for `Queue.publish`.
-            headers: names to values that msgpack can hold.
+            json: a value to send as JSON, in place of a body.
+            pack: a value to send as msgpack, in place of a body.
+            headers: names to values.
             delay: how long it waits before it is ready, in seconds.
             at: the moment at which it is ready, with a time zone.
             ttl: after how many seconds it expires when nobody has taken it.
@@ -150,7 +156,7 @@ class Draft:
             Invalid: a value is out of its range.
         """
         envelope = envelope_of(priority, key, dedupe, delay, at, ttl)
-        return self._publish(_name_of(queue), envelope, pack_headers(headers), body_bytes(body))
+        return self._publish(_name_of(queue), envelope, *compose(body, headers, json, pack))
 
     def forward(self, message: Leased[Any], queue: Any, *, priority: int | None = None) -> Posted:
         """Acknowledges a message and publishes it as it is, with its key and priority, once this is committed.

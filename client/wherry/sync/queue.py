@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from wherry import errors
 from wherry.conversation import PLAIN, asks
-from wherry.conversation.composing import blocks, bodies_bytes, body_bytes, check_size, envelope_of, receipts_of
+from wherry.conversation.composing import blocks, check_size, envelope_of, receipts_of
+from wherry.conversation.content import UNSET, Unset, compose, compose_many
 from wherry.conversation.leased import mark_acked, runs
 from wherry.sync.consumer import Consumer, Intake
 from wherry.sync.dead import Dead
 from wherry.sync.insisting import insist
 from wherry.sync.message import Message, Settlement
-from wherry.wire.messages import pack_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from wherry.delivery import PeekedMessage
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wherry.model.times import Duration
     from wherry.sync.link import Link
     from wherry.sync.turns import Waiter
+    from wherry.wire.messages import HeaderValue
 
 
 class Queue:
@@ -43,9 +44,11 @@ class Queue:
 
     def publish(
         self,
-        body: bytes | str,
+        body: bytes | str | Unset = UNSET,
         *,
-        headers: Mapping[str, Any] | None = None,
+        json: Any = UNSET,
+        pack: Any = UNSET,
+        headers: Mapping[str, HeaderValue] | None = None,
         delay: Duration | None = None,
         at: datetime | None = None,
         ttl: Duration | None = None,
@@ -58,7 +61,9 @@ class Queue:
 
         Args:
             body: the message; a str is sent as UTF-8.
-            headers: names to values that msgpack can hold.
+            json: a value to send as JSON, in place of a body; `message.json()` reads it.
+            pack: a value to send as msgpack, in place of a body; `message.unpack()` reads it.
+            headers: at most 64 names to values: str, int, float, bool, bytes or None.
             delay: how long it waits before it is ready, in seconds.
             at: the moment at which it is ready, with a time zone.
             ttl: after how many seconds it expires when nobody has taken it.
@@ -74,13 +79,14 @@ class Queue:
             Busy: the queue is full, and still was when the time was over; says when to come back.
             TooLarge: the message is larger than the queue or a frame may hold.
             Invalid: a value is out of its range.
+            TypeError, ValueError: a value, or a header, cannot be sent.
             RequestTimeout: the broker did not answer.
             Disconnected: the connection was lost; whether the message was stored is unknown.
         """
         envelope = PLAIN
         if priority or key or dedupe or delay is not None or at is not None or ttl is not None:
             envelope = envelope_of(priority, key, dedupe, delay, at, ttl)
-        message = (pack_headers(headers), body_bytes(body))
+        message = compose(body, headers, json, pack)
         link = self._link
         check_size(len(message[0]) + len(message[1]), link.conversation.block_bytes_max)
         return self._publish(
@@ -89,9 +95,11 @@ class Queue:
 
     def publish_many(
         self,
-        bodies: Sequence[bytes | str],
+        bodies: Iterable[bytes | str] | Unset = UNSET,
         *,
-        headers: Mapping[str, Any] | None = None,
+        json: Iterable[Any] | Unset = UNSET,
+        pack: Iterable[Any] | Unset = UNSET,
+        headers: Mapping[str, HeaderValue] | None = None,
         delay: Duration | None = None,
         at: datetime | None = None,
         ttl: Duration | None = None,
@@ -106,6 +114,8 @@ class Queue:
 
         Args:
             bodies: the messages.
+            json: values to send as JSON, in place of bodies.
+            pack: values to send as msgpack, in place of bodies.
             headers: the headers of each of them.
             delay: as for `publish`.
             at: as for `publish`.
@@ -127,7 +137,7 @@ class Queue:
                 self.name, envelope, lengths, block, waiter, until
             )
 
-        for lengths, block in blocks(pack_headers(headers), bodies_bytes(bodies), limit):
+        for lengths, block in blocks(*compose_many(bodies, headers, json, pack), limit):
             try:
                 receipt = self._publish(say(lengths, block), timeout)
             except errors.Busy as busy:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wherry.conversation import asks, storing
-from wherry.conversation.composing import body_bytes
+from wherry.conversation.content import body_bytes
 from wherry.conversation.storing import WAIT_SLICE_MS
 from wherry.model.times import to_ms
 

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from wherry import errors
 from wherry.conversation import asks
-from wherry.conversation.composing import blocks, bodies_bytes, envelope_of
+from wherry.conversation.composing import blocks, envelope_of
+from wherry.conversation.content import UNSET, Unset, compose, compose_many
 from wherry.sync.insisting import insist
-from wherry.wire.messages import pack_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from wherry.conversation.asks import Ask
     from wherry.model.options import TopicReceipt
     from wherry.model.times import Duration
     from wherry.sync.link import Link
+    from wherry.wire.messages import HeaderValue
 
 
 class Topic:
@@ -36,9 +37,11 @@ class Topic:
 
     def publish(
         self,
-        body: bytes | str,
+        body: bytes | str | Unset = UNSET,
         *,
-        headers: Mapping[str, Any] | None = None,
+        json: Any = UNSET,
+        pack: Any = UNSET,
+        headers: Mapping[str, HeaderValue] | None = None,
         delay: Duration | None = None,
         at: datetime | None = None,
         ttl: Duration | None = None,
@@ -52,7 +55,9 @@ class Topic:
 
         Args:
             body: the message; a str is sent as UTF-8.
-            headers: names to values that msgpack can hold.
+            json: a value to send as JSON, in place of a body; `message.json()` reads it.
+            pack: a value to send as msgpack, in place of a body; `message.unpack()` reads it.
+            headers: at most 64 names to values: str, int, float, bool, bytes or None.
             delay: how long it waits before it is ready, in seconds.
             at: the moment at which it is ready, with a time zone.
             ttl: after how many seconds it expires when nobody has taken it; a queue's own holds where it is shorter.
@@ -70,19 +75,23 @@ class Topic:
             Busy: one of the queues is full, and still was when the time was over; nothing is stored in any of them.
             TooLarge: the message is larger than one of the queues, or a frame, may hold; or too many queues take it.
             Invalid: a value is out of its range.
+            TypeError, ValueError: a value, or a header, cannot be sent.
             RequestTimeout: the broker did not answer.
             Disconnected: the connection was lost; whether the message was stored is unknown.
         """
         envelope = envelope_of(priority, key, dedupe, delay, at, ttl)
-        ((lengths, block),) = self._blocks(headers, [body])
+        packed, data = compose(body, headers, json, pack)
+        ((lengths, block),) = self._blocks(packed, [data])
         make = asks.publish_topic(self.subject, lengths, block, envelope, allow_unroutable=allow_unroutable)
         return self._publish(make, timeout)
 
     def publish_many(
         self,
-        bodies: Sequence[bytes | str],
+        bodies: Iterable[bytes | str] | Unset = UNSET,
         *,
-        headers: Mapping[str, Any] | None = None,
+        json: Iterable[Any] | Unset = UNSET,
+        pack: Iterable[Any] | Unset = UNSET,
+        headers: Mapping[str, HeaderValue] | None = None,
         delay: Duration | None = None,
         at: datetime | None = None,
         ttl: Duration | None = None,
@@ -97,6 +106,8 @@ class Topic:
 
         Args:
             bodies: the messages.
+            json: values to send as JSON, in place of bodies.
+            pack: values to send as msgpack, in place of bodies.
             headers: the headers of each of them.
             delay: as for `publish`.
             at: as for `publish`.
@@ -115,7 +126,7 @@ class Topic:
         """
         envelope = envelope_of(priority, key, "", delay, at, ttl)
         receipts: list[TopicReceipt] = []
-        for lengths, block in self._blocks(headers, bodies):
+        for lengths, block in self._blocks(*compose_many(bodies, headers, json, pack)):
             make = asks.publish_topic(self.subject, lengths, block, envelope, allow_unroutable=allow_unroutable)
             try:
                 receipt = self._publish(make, timeout)
@@ -125,9 +136,8 @@ class Topic:
             receipts += [receipt] * (len(lengths) // 4)
         return receipts
 
-    def _blocks(self, headers: Mapping[str, Any] | None, bodies: Sequence[bytes | str]) -> list[tuple[bytes, bytes]]:
-        limit = self._link.conversation.block_bytes_max
-        return list(blocks(pack_headers(headers), bodies_bytes(bodies), limit))
+    def _blocks(self, packed: bytes, bodies: list[bytes]) -> list[tuple[bytes, bytes]]:
+        return list(blocks(packed, bodies, self._link.conversation.block_bytes_max))
 
     def _publish(self, ask: Ask[TopicReceipt], timeout: float | None) -> TopicReceipt:
         return insist(self._link, lambda: self._link.ask(ask), timeout)

@@ -11,35 +11,54 @@ from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from wherry.model.fields import NAME_BYTES_MAX
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 NO_HEADERS = b"\x80"
 HEADERS_MAX = 64
+HEADERS_BYTES_MAX = 65_536
+"""How long all headers of a message may be together, packed."""
+HeaderValue = str | int | float | bool | bytes | None
+"""What a header may be."""
+_VALUES = (str, int, float, bytes, type(None))
 
 
-def pack_headers(headers: Mapping[str, Any] | None) -> bytes:
+def pack_headers(headers: Mapping[str, HeaderValue] | None) -> bytes:
     """The bytes of a message's headers.
 
     Args:
-        headers: names to values that msgpack can hold (str, int, float, bool, bytes, None, lists and maps of them).
+        headers: names to values.
 
     Raises:
-        ValueError: there are more than HEADERS_MAX headers, or an int has more than 64 bits.
-        TypeError: a name is not a str, or a value cannot be held by msgpack.
+        ValueError: there are more than HEADERS_MAX headers, they are longer than HEADERS_BYTES_MAX together, a name is
+            empty or has more than 255 bytes, or an int has more than 64 bits.
+        TypeError: a name is not a str, or a value is of another type than headers have.
     """
     if not headers:
         return NO_HEADERS
     if len(headers) > HEADERS_MAX:
         raise ValueError(f"{len(headers)} headers are over the limit of {HEADERS_MAX}")
-    for name in headers:
-        if not isinstance(name, str):
-            raise TypeError(f"a header's name is a str, not {name!r}")
+    for name, value in headers.items():
+        _check_header(name, value)
     try:
         packed: bytes = msgpack.packb(dict(headers))
     except OverflowError as error:
         raise ValueError("a header holds an int of more than 64 bits") from error
+    if len(packed) > HEADERS_BYTES_MAX:
+        raise ValueError(f"headers of {len(packed)} bytes are over the limit of {HEADERS_BYTES_MAX}")
     return packed
+
+
+def _check_header(name: Any, value: Any) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"a header's name is a str, not {name!r}")
+    if not 1 <= len(name.encode()) <= NAME_BYTES_MAX:
+        raise ValueError(f"a header's name has 1 to {NAME_BYTES_MAX} bytes, which {name!r:.40} has not")
+    if not isinstance(value, _VALUES):
+        text = f"header {name!r} is of the type {type(value).__name__}"
+        raise TypeError(f"{text}; headers are str, int, float, bool, bytes and None")
 
 
 def unpack_message(message: bytes) -> tuple[dict[str, Any], bytes]:

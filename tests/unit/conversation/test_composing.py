@@ -6,7 +6,8 @@ import pytest
 
 from wherry import Receipt, TooLarge
 from wherry.conversation import composing
-from wherry.conversation.composing import blocks, bodies_bytes, receipts_of
+from wherry.conversation.composing import blocks, receipts_of
+from wherry.conversation.content import UNSET, compose_many
 from wherry.delivery import bodies
 from wherry.wire.messages import NO_HEADERS, pack_headers, pack_sizes
 
@@ -18,7 +19,7 @@ HEADERS = pack_headers({"kind": "x"})
 )
 @pytest.mark.parametrize("packed", [NO_HEADERS, HEADERS])
 def test_bodies_come_out_as_they_went_in(given, packed):
-    plain = bodies_bytes(given)
+    _, plain = compose_many(given, None, UNSET, UNSET)
     found = [each for lengths, block in blocks(packed, plain, 1 << 20) for each in bodies(lengths, block)]
     assert [body for body, _ in found] == plain
     assert {headers for _, headers in found} <= {b"" if packed == NO_HEADERS else packed + body for body in plain}
@@ -33,7 +34,7 @@ def test_messages_with_and_without_headers_stand_in_one_block():
 
 def test_a_body_that_is_none_is_refused():
     with pytest.raises(TypeError, match="not dict"):
-        bodies_bytes([b"a", {}])
+        compose_many([b"a", {}], None, UNSET, UNSET)
 
 
 @pytest.mark.parametrize(("count", "size"), [(7, 10), (30, 1), (1, 99), (12, 49)])

@@ -6,6 +6,7 @@ import msgpack
 import pytest
 
 from wherry.wire.messages import (
+    HEADERS_BYTES_MAX,
     HEADERS_MAX,
     pack_headers,
     pack_lengths,
@@ -24,7 +25,6 @@ from wherry.wire.messages import (
         ({"a": None, "b": True}, "82 a161 c0 a162 c3"),
         ({"kind": "welcome"}, "81 a46b696e64 a777656c636f6d65"),
         ({"n": -1, "f": 1.5, "b": b"\x00"}, "83 a16e ff a166 cb3ff8000000000000 a162 c40100"),
-        ({"list": [1, {"x": "y"}]}, "81 a46c697374 92 01 81 a178 a179"),
     ],
 )
 @pytest.mark.parametrize("body", [b"", b"hello", b"\x80", bytes(70_000)])
@@ -52,10 +52,25 @@ def test_an_int_that_msgpack_cannot_hold_is_a_value_error(number):
         pack_headers({"n": number})
 
 
-@pytest.mark.parametrize("value", [object(), dt.datetime(2026, 1, 1, tzinfo=dt.UTC), {1, 2}])
-def test_what_msgpack_cannot_hold_is_a_type_error(value):
-    with pytest.raises(TypeError):
+@pytest.mark.parametrize("value", [object(), dt.datetime(2026, 1, 1, tzinfo=dt.UTC), {1, 2}, [1], {"a": 1}, (1,)])
+def test_what_is_no_value_of_a_header_is_a_type_error_that_names_it(value):
+    with pytest.raises(TypeError, match=f"'v' is of the type {type(value).__name__}; headers are str"):
         pack_headers({"v": value})
+
+
+def test_the_limits_of_headers():
+    assert unpack_message(pack_headers({"n" * 255: "x"})) == ({"n" * 255: "x"}, b"")
+    for name in ("", "n" * 256, "\N{ROCKET}" * 64):
+        with pytest.raises(ValueError, match="1 to 255 bytes"):
+            pack_headers({name: "x"})
+    assert len(pack_headers({"n": "x" * (HEADERS_BYTES_MAX - 6)})) == HEADERS_BYTES_MAX
+    with pytest.raises(ValueError, match="65537 bytes are over the limit of 65536"):
+        pack_headers({"n": "x" * (HEADERS_BYTES_MAX - 5)})
+
+
+def test_other_values_of_headers_are_taken_as_they_are():
+    """Another client may send them."""
+    assert unpack_message(bytes.fromhex("81 a46c697374 92 01 81 a178 a179") + b"b") == ({"list": [1, {"x": "y"}]}, b"b")
 
 
 def test_a_str_that_is_not_unicode_is_a_value_error():
