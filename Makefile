@@ -69,4 +69,4 @@ wheel: $(VENV)  ## the package, in dist/
 
 clean:  ## remove what was made, but for .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
-	find client broker tests bench -name __pycache__ -prune -exec rm -rf {} +
+	find client broker tests bench examples -name __pycache__ -prune -exec rm -rf {} +
