@@ -204,7 +204,7 @@ class Oracle:
             self.end = "goodbye"
         elif type(message) is commands.Ping:
             self.pongs[message.nonce] += 1
-        elif type(message) is commands.Watch and message.wait_ms:
+        elif type(message) in {commands.Watch, commands.Status} and message.wait_ms:
             self.late[message.request] += 1
         elif type(message) not in {commands.Credit, replies.Pong}:
             self.answers[message.request] += 1

@@ -875,11 +875,11 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
     def memory_of(self, queue):
         spans = list(queue.spans())
         lanes = sum(len(each._lanes) for each in queue._turns)
-        limited = len(queue._keys._keys) if queue._keys else 0
+        limited = len(queue.keys._keys) if queue.keys else 0
         return (
             memory.QUEUE_BYTES
             + sum(memory.batch_bytes(batch) for batch in queue.batches_since(0))
-            + sum(memory.SPAN_BYTES + memory.failure_bytes(span.failure) for span in spans)
+            + sum(memory.SPAN_BYTES + memory.story_bytes(span) for span in spans)
             + sum(memory.DEDUPE_BYTES + memory.text_bytes(key) for key in queue.dedupe)
             + memory.LANE_BYTES * lanes
             + memory.LIMITED_BYTES * limited

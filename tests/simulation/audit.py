@@ -159,11 +159,11 @@ class Audit:
         """Has a ledger tell of every record and every lease, in the order in which the core decided."""
         apply, hold = ledger.apply, ledger._outbox.hold
 
-        def watched_apply(new):
+        def watched_apply(new, *results):
             facts = tuple(new)
             for record in facts:
                 self._applied(record)
-            apply(facts)
+            apply(facts, *results)
 
         def watched_hold(effect, mark):
             if type(effect.say) is Delivery:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 READY, DELAYED, LEASED, DEAD, GONE = range(5)
 STATE_NAMES = ("ready", "delayed", "leased", "dead")
+EVENT_CHARACTERS = 64
+"""How much of a text is kept with each of these things."""
+HISTORY_MAX = 8
+"""How much of its history is kept of a tracked message: the newest, while others forget the oldest."""
 
 _low = attrgetter("low")
 
@@ -31,12 +35,28 @@ class Failure(NamedTuple):
 
 
 class Envelope(NamedTuple):
-    """What the messages of a batch share."""
+    """What the messages of a batch share.
+
+    Attributes:
+        tracked: whether it is remembered how they end.
+        publisher: what the client calls itself that published them, when they are tracked.
+    """
 
     published_at_ms: int
     expires_at_ms: int = 0
     priority: int = 0
     key: str = ""
+    tracked: bool = False
+    publisher: str = ""
+
+
+class Event(NamedTuple):
+    """Something that happened to a tracked message; `more` is what was said of it."""
+
+    at_ms: int
+    what: str
+    who: str
+    more: str
 
 
 class Span:
@@ -49,9 +69,24 @@ class Span:
         timer: the entry in `Timers` that stands for it; 0 when none does.
         consumer: who holds the lease.
         failure: what the last failed attempt said.
+        history: what happened to tracked messages lately: (when, what, who, more).
+        progress: how far the consumer has come, in thousandths, and what it says of it; None when it said nothing.
     """
 
-    __slots__ = ("attempt", "batch", "consumer", "due_ms", "failure", "high", "low", "released", "state", "timer")
+    __slots__ = (
+        "attempt",
+        "batch",
+        "consumer",
+        "due_ms",
+        "failure",
+        "high",
+        "history",
+        "low",
+        "progress",
+        "released",
+        "state",
+        "timer",
+    )
 
     def __init__(self, batch: Batch, low: int, high: int, state: int) -> None:
         self.batch = batch
@@ -64,6 +99,8 @@ class Span:
         self.timer = 0
         self.consumer: Consumer | None = None
         self.failure: Failure | None = None
+        self.history: tuple[Event, ...] = ()
+        self.progress: tuple[int, str] | None = None
 
     def __len__(self) -> int:
         return self.high - self.low
@@ -77,11 +114,24 @@ class Span:
         """The bytes of its messages."""
         return self.batch.bytes_between(self.low, self.high)
 
+    @property
+    def worker(self) -> str:
+        """What the client calls itself that a tracked message was leased to last."""
+        return next((event.who for event in reversed(self.history) if event.what == STATE_NAMES[LEASED]), "")
+
+    def note(self, at_ms: int, what: str, who: str, more: str = "") -> int:
+        """Takes note of what happens to tracked messages; returns by how much that has made their history longer."""
+        before = len(self.history)
+        event = Event(at_ms, what, who[:EVENT_CHARACTERS], more[:EVENT_CHARACTERS])
+        self.history = (*self.history, event)[-HISTORY_MAX:]
+        return len(self.history) - before
+
     def split(self, at: int) -> Span:
         """Cuts the messages [at, high) off, and returns them as a span that has the same state, but no timer."""
         right = Span(self.batch, at, self.high, self.state)
         right.attempt, right.released = self.attempt, self.released
         right.due_ms, right.consumer, right.failure = self.due_ms, self.consumer, self.failure
+        right.history, right.progress = self.history, self.progress
         self.high = at
         spans = self.batch.spans
         spans.insert(bisect_right(spans, self.low, key=_low), right)

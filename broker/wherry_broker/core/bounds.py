@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from wherry_broker.core import records
 from wherry_broker.core.batch import READY
-from wherry_broker.core.homes import SETTLE_BYTES
+from wherry_broker.core.homes import OUTCOME_BYTES, SETTLE_BYTES
 from wherry_broker.core.memory import publish_bytes
 from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.schedules import kept_bytes
@@ -42,7 +42,7 @@ class Room(NamedTuple):
 def log_cost_of(record: Change | ScheduleFact) -> int:
     """How many bytes of a log a record may take, of those records that a full disk refuses; 0 for others."""
     if isinstance(record, records.Published):
-        return log_cost(record.block)
+        return log_cost(record.block, tracked=record.envelope.tracked)
     if isinstance(record, records.Routed):
         return routed_cost(record.block, len(record.targets))
     if isinstance(record, records.Sequenced):
@@ -52,9 +52,10 @@ def log_cost_of(record: Change | ScheduleFact) -> int:
     return LOG_BYTES_A_RECORD if isinstance(record, records.Declared | records.Fired) else 0
 
 
-def log_cost(block: Block) -> int:
+def log_cost(block: Block, *, tracked: bool = False) -> int:
     """How many bytes of a log a publish may take at most: its block, its head, and the records that end it."""
-    return block.size + len(block.lengths) + LOG_BYTES_A_RECORD + SETTLE_BYTES * block.count
+    end_bytes = SETTLE_BYTES + OUTCOME_BYTES * tracked
+    return block.size + len(block.lengths) + LOG_BYTES_A_RECORD + end_bytes * block.count
 
 
 def routed_cost(block: Block, targets: int) -> int:
@@ -63,14 +64,14 @@ def routed_cost(block: Block, targets: int) -> int:
     return log_cost(block) + (targets - 1) * more + LOG_BYTES_A_TARGET
 
 
-def check_disk(state: State, queue: Queue, block: Block) -> None:
+def check_disk(state: State, queue: Queue, block: Block, *, tracked: bool = False) -> None:
     """Refuses a publish while the log still has room for the settles of what it holds.
 
     Raises:
         Refusal: busy, the disk is (nearly) full.
     """
     if queue.is_logged:
-        check_room(state, queue.name, log_cost(block))
+        check_room(state, queue.name, log_cost(block, tracked=tracked))
 
 
 def check_room(state: State, queue: str, cost: int) -> None:
@@ -91,7 +92,9 @@ def check_room(state: State, queue: str, cost: int) -> None:
         )
 
 
-def check_broker(state: State, queue: Queue, block: Block, key: str, dedupe: str, *, settles: bool = False) -> None:
+def check_broker(
+    state: State, queue: Queue, block: Block, key: str, dedupe: str, *, settles: bool = False, tracked: bool = False
+) -> None:
     """Refuses a publish for what all queues share: the disk of the log, and the memory.
 
     Args:
@@ -101,11 +104,12 @@ def check_broker(state: State, queue: Queue, block: Block, key: str, dedupe: str
         key: their key.
         dedupe: the key under which they are remembered.
         settles: whether something goes in their place.
+        tracked: whether they are tracked.
 
     Raises:
         Refusal: busy, the disk or the memory is (nearly) full; too_large, the memory could never hold it.
     """
-    check_disk(state, queue, block)
+    check_disk(state, queue, block, tracked=tracked)
     check_memory(state, queue.name, publish_bytes(block.size, block.count, key, dedupe), settles=settles)
 
 

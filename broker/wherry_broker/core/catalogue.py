@@ -118,10 +118,12 @@ class Catalogue:
             raise Refusal("unavailable", text, queue=name, retryable=True)
         return new
 
-    def delete(self, session: Session, command: commands.Delete, _now_ms: int) -> None:
+    def delete(self, session: Session, command: commands.Delete, now_ms: int) -> None:
         """Removes a queue with all that it holds."""
         queue = decide.named(self._state, command.queue)
         held = queue.messages_held
+        if queue.tracked:  # how their messages ended is remembered for longer than the queue
+            self._ledger.apply(decide.remove(queue.spans(), queue, records.PURGED, now_ms))
         self._ledger.apply((records.Deleted(queue.number),))
         self._attendance.dismiss(queue, "not_found", f"queue {queue.name!r} was deleted", self._ledger.newest_mark)
         self._ledger.dirty.pop(queue, None)

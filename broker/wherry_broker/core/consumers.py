@@ -20,6 +20,7 @@ class Session:
 
     Attributes:
         number: what effects name it by.
+        name: what the client calls itself.
         identity: whom it belongs to, and the id under which it numbers its publishes; "" for none.
         room_bytes: how many bytes may be delivered to it before it has to be written to the socket.
         consumers: those that are attached, by number.
@@ -43,6 +44,7 @@ class Session:
         "due_ms",
         "identity",
         "left",
+        "name",
         "number",
         "parked",
         "recalled",
@@ -52,8 +54,9 @@ class Session:
         "watches",
     )
 
-    def __init__(self, number: int, room_bytes: int, identity: tuple[str, str] = ("", "")) -> None:
+    def __init__(self, number: int, room_bytes: int, identity: tuple[str, str] = ("", ""), name: str = "") -> None:
         self.number = number
+        self.name = name
         self.identity = identity
         self.room_bytes = room_bytes
         self.answered_bytes = 0

@@ -184,6 +184,11 @@ def envelope_of(queue: Queue, command: commands.Publish | commands.PublishTopic,
     return Envelope(now_ms, expires_at_ms, command.priority, command.key), ready_at_ms
 
 
+def tracked(envelope: Envelope, publisher: str) -> Envelope:
+    """The envelope of messages that are tracked, and who published them."""
+    return envelope._replace(tracked=True, publisher=publisher)
+
+
 def block_of(command: commands.Publish | commands.PublishTopic) -> Block:
     """The block of a publish.
 

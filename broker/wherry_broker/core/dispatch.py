@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry_broker.core import view
+from wherry_broker.core.batch import LEASED, STATE_NAMES
 from wherry_broker.core.effects import Delivery, Effect
+from wherry_broker.core.memory import EVENT_BYTES
 
 if TYPE_CHECKING:
     from wherry_broker.core.consumers import Consumer, Session
@@ -90,6 +92,9 @@ class Dispatcher:
             high = low + max(1, batch.block.fitting(low, high, room_bytes))
         lease_ms = consumer.lease_ms or queue.options.lease_ms
         span = queue.lease(turns, high - low, consumer, now_ms, lease_ms)
+        if batch.envelope.tracked:
+            longer = span.note(now_ms, STATE_NAMES[LEASED], session.name)
+            self._ledger.state.memory.shift(EVENT_BYTES * longer)
         lengths, data = batch.block.cut(low, high)
         consumer.delivered += high - low
         session.room_bytes -= len(data)

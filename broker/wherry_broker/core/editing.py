@@ -127,7 +127,8 @@ def _moved(queue: Queue, target: Queue, parts: list[Part], now_ms: int) -> list[
         ttl_ms = target.options.ttl_ms
         old = part.span.batch.envelope
         priority = min(old.priority, target.options.priorities - 1)
-        envelope = Envelope(now_ms, now_ms + ttl_ms if ttl_ms else 0, priority, old.key)
+        expires_at_ms = now_ms + ttl_ms if ttl_ms else 0
+        envelope = Envelope(now_ms, expires_at_ms, priority, old.key, old.tracked, old.publisher)
         new.append(records.Published(target.number, first, envelope, 0, "", block))
         first += block.count
     ranges = records.joined((part.low, part.high) for part in parts)

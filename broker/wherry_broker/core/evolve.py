@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from wherry_broker.core import records
-from wherry_broker.core.batch import Failure
+from wherry_broker.core.batch import DEAD, STATE_NAMES, Failure
+from wherry_broker.core.memory import EVENT_BYTES
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.queue import Queue
 from wherry_broker.core.stores import Store
@@ -79,18 +80,32 @@ def _returned(state: State, record: records.Returned) -> None:
     if record.cause == records.REDRIVEN:
         for low, high in record.ranges:
             queue.revive(low, high)
+        _note(state, queue, record.ranges, record.at_ms, record.cause)
         return
     # Handed back at once and without a word, a message is as if it had not been delivered.
     said = record.cause != records.RELEASED or record.ready_at_ms or record.error
     failure = Failure(record.cause, record.error, record.at_ms) if said else None
     for low, high in record.ranges:
         queue.give_back(low, high, record.cause, record.ready_at_ms, failure)
+    _note(state, queue, record.ranges, record.at_ms, record.cause, record.error)
 
 
 def _died(state: State, record: records.Died) -> None:
     queue = state.queues[record.queue]
     for low, high in record.ranges:
         queue.bury(low, high, record.failure, record.cause)
+    _note(state, queue, record.ranges, record.failure.at_ms, STATE_NAMES[DEAD], record.failure.error)
+
+
+def _note(state: State, queue: Queue, ranges: records.Ranges, at_ms: int, what: str, more: str = "") -> None:
+    """Has the tracked messages among these remember what has happened to them."""
+    if not queue.tracked:
+        return
+    for low, high in ranges:
+        for span in queue.spans(low, high):
+            if span.batch.envelope.tracked:
+                who = "" if what == records.REDRIVEN else span.worker
+                state.memory.shift(EVENT_BYTES * span.note(at_ms, what, who, more))
 
 
 def _rehomed(state: State, record: records.Rehomed) -> None:
@@ -110,7 +125,14 @@ def _sequenced(state: State, record: records.Sequenced) -> None:
 
 
 def _limited(state: State, record: records.Limited) -> None:
-    state.queues[record.queue].limit_life(record.offset, record.expires_at_ms)
+    batch = state.queues[record.queue].batch_at(record.offset)
+    if batch is None:
+        return  # the log has forgotten it
+    batch.envelope = batch.envelope._replace(expires_at_ms=record.expires_at_ms)
+    if record.expires_at_ms:
+        state.timers.arm(batch, record.expires_at_ms)
+    else:
+        state.timers.disarm(batch)
 
 
 def _scheduled(state: State, record: records.ScheduleFact) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SETTLE_BYTES = 128
 """What a log needs at most to settle one message, in an entry of its own."""
+OUTCOME_BYTES = 2_688
+"""What it needs at most to tell how a tracked message ended, but for its result, and to forget that again."""
 BATCH_BYTES = 128
 """What a log needs at most to write a batch again in an entry of its own, but for its block and its texts."""
 SPAN_BYTES = 96
@@ -60,7 +62,7 @@ class Homes:
             self._batches[batch.home] = self._batches.get(batch.home, 0) + 1
             batch.log_bytes = _log_bytes(batch)
             self.live_bytes += batch.log_bytes
-            self.owed_bytes += SETTLE_BYTES * batch.block.count
+            self.owed_bytes += _owed_bytes(batch)
             if batch.block.data is not None:
                 self.resident_bytes += batch.block.size
 
@@ -69,7 +71,7 @@ class Homes:
         if batch.home:
             self._batches[batch.home] -= 1
             self.live_bytes -= batch.log_bytes
-            self.owed_bytes -= SETTLE_BYTES * batch.block.count
+            self.owed_bytes -= _owed_bytes(batch)
             if batch.block.data is not None:
                 self.resident_bytes -= batch.block.size
             batch.home = 0
@@ -84,6 +86,11 @@ class Homes:
             self._batches.pop(self.oldest, None)
             self.oldest += 1
         return self.oldest
+
+
+def _owed_bytes(batch: Batch) -> int:
+    """What a log will need to settle the messages of a batch, one at a time."""
+    return (SETTLE_BYTES + OUTCOME_BYTES * batch.envelope.tracked) * batch.block.count
 
 
 def _log_bytes(batch: Batch) -> int:

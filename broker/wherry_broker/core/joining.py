@@ -54,8 +54,8 @@ def joined(given: Sequence[Command]) -> Iterator[Command | Together]:
         yield Together(run) if len(run) > 1 else run[0]
 
 
-def store(state: State, publishes: Sequence[commands.Publish], now_ms: int) -> Published | None:
-    """The record that stores publishes as one batch.
+def store(state: State, publishes: Sequence[commands.Publish], publisher: str, now_ms: int) -> Published | None:
+    """The record that stores publishes of one client as one batch.
 
     Returns:
         None when each has to be decided alone: the queue is not there, refuses them, or has no room for them all.
@@ -66,7 +66,9 @@ def store(state: State, publishes: Sequence[commands.Publish], now_ms: int) -> P
     block = Block(b"".join([each.lengths for each in publishes]), b"".join([each.block for each in publishes]))
     try:
         envelope, ready_at_ms = decide.envelope_of(queue, publishes[0], now_ms)
-        bounds.check_broker(state, queue, block, envelope.key, "")
+        if publishes[0].track:
+            envelope = decide.tracked(envelope, publisher)
+        bounds.check_broker(state, queue, block, envelope.key, "", tracked=envelope.tracked)
         busy = bounds.room(queue, block, now_ms, divisible=False).busy
     except Refusal:
         return None
@@ -99,7 +101,7 @@ def _envelope(command: Command) -> tuple[Any, ...] | None:
     if not Block(command.lengths, command.block).is_sound():  # to be refused by its own number
         return None
     shared = (command.queue, command.priority, command.key, command.delay_ms, command.at_ms, command.ttl_ms)
-    return (*shared, not command.sequence)
+    return (*shared, not command.sequence, command.track)
 
 
 def _weight(publish: Any) -> int:

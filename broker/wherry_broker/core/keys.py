@@ -81,6 +81,10 @@ class Keys:
             self._timers.arm(key.throttle, key.throttle.next_ms())
         return min(count, tokens)
 
+    def find(self, name: str) -> Key | None:
+        """The key of a name, if it is limited by anything now."""
+        return self._keys.get(name)
+
     def spend(self, name: str, count: int, now_ms: int) -> None:
         """Takes note that messages of a key are delivered."""
         key = self._keys.get(name)

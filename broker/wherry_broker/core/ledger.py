@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from wherry_broker.core import bounds, housekeeping, records
+from wherry_broker.core import bounds, housekeeping, records, tracking
 from wherry_broker.core.evolve import evolve
 from wherry_broker.core.housekeeping import Mover
 from wherry_broker.core.outbox import Outbox
 from wherry_broker.core.pager import Pager
-from wherry_broker.core.records import Change, Fired, Preamble, Published, Record, Routed, ScheduleFact, Sequenced
+from wherry_broker.core.records import Change, Fact, Fired, Preamble, Published, Record, Routed, ScheduleFact, Sequenced
 from wherry_broker.core.state import State
+from wherry_broker.core.tracking import NO_RESULTS, Results
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -127,9 +128,13 @@ class Ledger:
 
     # A log is written.
 
-    def apply(self, new: Iterable[Change]) -> None:
-        """Makes the changes that records state, and gathers the records for the next commit."""
-        homes = self.state.homes
+    def apply(self, new: Iterable[Change], results: Results = NO_RESULTS) -> None:
+        """Makes the changes that records state, and gathers the records for the next commit.
+
+        Args:
+            new: the records. How tracked messages end with them is remembered in the same commit.
+            results: what the consumers of such messages return.
+        """
         for record in new:
             if isinstance(record, Routed):
                 self._apply_routed(record)
@@ -137,21 +142,32 @@ class Ledger:
             if isinstance(record, Sequenced):
                 self._apply_sequenced(record)
                 continue
-            before = self.state.queues.get(record.queue)
-            evolve(self.state, record)
             queue = self.state.queues.get(record.queue)
-            known = before or queue
-            assert known is not None
-            if queue is not None:
-                self.dirty[queue] = None
-            if not known.is_logged and type(record) not in STANDING:
-                continue  # no log keeps the messages of such a queue, so nothing of it waits for a log
-            self._records.append(record)
-            if homes.room_bytes is not None:
-                homes.room_bytes -= bounds.log_cost_of(record)
-            self._sync |= known.options.durability != "written"
-            if queue is not None:
-                queue.mark = self._outbox.gathering
+            if queue is not None and queue.tracked:
+                ends = tracking.ends(queue, record)
+                self._apply_fact(record)
+                for fact in tracking.facts(self.state, queue, record, ends, results):
+                    self._apply_fact(fact)
+            else:
+                self._apply_fact(record)
+
+    def _apply_fact(self, record: Fact) -> None:
+        homes = self.state.homes
+        before = self.state.queues.get(record.queue)
+        evolve(self.state, record)
+        queue = self.state.queues.get(record.queue)
+        known = before or queue
+        assert known is not None
+        if queue is not None:
+            self.dirty[queue] = None
+        if not known.is_logged and type(record) not in STANDING:
+            return  # no log keeps the messages of such a queue, so nothing of it waits for a log
+        self._records.append(record)
+        if homes.room_bytes is not None:
+            homes.room_bytes -= bounds.log_cost_of(record)
+        self._sync |= known.options.durability != "written"
+        if queue is not None:
+            queue.mark = self._outbox.gathering
 
     def _apply_routed(self, record: Routed) -> None:
         """Stores a batch in several queues, all of which a log keeps, or none."""

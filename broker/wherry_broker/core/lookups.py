@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ANSWER_BYTES_MAX = 4_194_304
 """How much one session is answered by requests that only look, before it has taken some of it."""
-Waiting = commands.Peek | commands.Redrive | commands.Fetch | commands.Increment | commands.Watch
+Waiting = commands.Peek | commands.Redrive | commands.Fetch | commands.Increment | commands.Watch | commands.Status
 """What may have to wait for bytes that only the log has."""
 LOOK_BYTES = 1_024
 """What a small answer counts, or one row of a long one: about what it takes until it is sent."""

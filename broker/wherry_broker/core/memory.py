@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from wherry_broker.core.rates import Line, Meter
 
 if TYPE_CHECKING:
-    from wherry_broker.core.batch import Batch, Failure
+    from wherry_broker.core.batch import Batch, Failure, Span
     from wherry_broker.core.producers import Producers
     from wherry_broker.core.timers import Timers
 
@@ -36,6 +36,8 @@ DEDUPE_BYTES = 288
 """A dedupe key that is remembered, but for its text."""
 FAILURE_BYTES = 136
 """What is known of a failed attempt, but for its error."""
+EVENT_BYTES = 480
+"""Something that happened to a tracked message."""
 PRODUCER_BYTES = 640
 """A producer that numbers its publishes."""
 SEQUENCE_BYTES = 384
@@ -131,6 +133,11 @@ def publish_bytes(size: int, count: int, key: str, dedupe: str) -> int:
 def text_bytes(text: str) -> int:
     """What a text takes at most."""
     return TEXT_BYTES + (len(text) if text.isascii() else 4 * len(text))
+
+
+def story_bytes(span: Span) -> int:
+    """What is known of what happened to the messages of a span takes so much."""
+    return failure_bytes(span.failure) + EVENT_BYTES * len(span.history)
 
 
 def failure_bytes(failure: Failure | None) -> int:

@@ -46,6 +46,7 @@ class QueueOptions:
         key_weights: how large a share of the deliveries a key has, beside one that is not named and has 1.
         paused: whether deliveries are stopped.
         bind: the patterns of the subjects that it takes, sorted; see `bindings`.
+        result_ttl_ms: how long it is remembered how a tracked message ended, and its result.
         kind: `queue`, or `store`: one that keeps the newest value of each key, and delivers none.
     """
 
@@ -70,6 +71,7 @@ class QueueOptions:
     key_weights: dict[str, int] = field(default_factory=dict)
     paused: bool = False
     bind: tuple[str, ...] = ()
+    result_ttl_ms: int = DAY_MS
     kind: str = "queue"
 
     def changed(self, given: dict[str, Any]) -> QueueOptions:
@@ -120,6 +122,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "key_rate_per_s": (0.0, 1e9),
     "key_weights": (1, 1_000),
     "bind": (0, 100),
+    "result_ttl_ms": (1_000, YEAR_MS),
 }
 WEIGHTS_MAX = 64
 CHOICES: dict[str, tuple[str, ...]] = {"overflow": OVERFLOWS, "durability": LEVELS, "kind": KINDS}

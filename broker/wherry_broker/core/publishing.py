@@ -40,8 +40,10 @@ class Publishing:
             self._confirm(session, queue, ((command.request, first, True),))
             return
         envelope, ready_at_ms = decide.envelope_of(queue, command, now_ms)
+        if command.track:
+            envelope = decide.tracked(envelope, session.name)
         block = decide.block_of(command)
-        bounds.check_broker(self._state, queue, block, command.key, command.dedupe)
+        bounds.check_broker(self._state, queue, block, command.key, command.dedupe, tracked=command.track)
         if command.dedupe:
             bounds.check_dedupe(queue, now_ms)
         self._ledger.apply(bounds.drop_oldest(queue, block.count, block.size, now_ms))
@@ -62,7 +64,7 @@ class Publishing:
         sequenced = publishes[0].sequence > 0
         if sequenced and not self._sequences.are_new(session, publishes):
             return False
-        record = joining.store(self._state, publishes, now_ms)
+        record = joining.store(self._state, publishes, session.name, now_ms)
         if record is None:
             return False
         self._ledger.apply((record,))

@@ -15,7 +15,7 @@ from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, READY, Batch, 
 from wherry_broker.core.dedupe import DedupeKeys
 from wherry_broker.core.index import BatchIndex
 from wherry_broker.core.keys import Keys, Throttle
-from wherry_broker.core.memory import SPAN_BYTES, failure_bytes
+from wherry_broker.core.memory import SPAN_BYTES, failure_bytes, story_bytes
 from wherry_broker.core.rates import Line, Meter
 from wherry_broker.core.records import RELEASED
 from wherry_broker.core.residence import Residence
@@ -65,6 +65,7 @@ class Queue:
         dedupe: the keys under which batches were stored lately.
         asked: the options that somebody asked for, which no policy changes; None for all of them.
         residence: where the bytes of its batches are.
+        tracked: how many of its batches are tracked.
         is_store: whether it keeps values by key, and delivers nothing.
     """
 
@@ -100,13 +101,14 @@ class Queue:
         self.consumers: dict[Consumer, None] = {}
         self.dedupe = DedupeKeys(memory)
         self.asked: frozenset[str] | None = None
+        self.tracked = 0
         self.residence = Residence(homes, memory, is_logged=self.is_logged)
         self._timers = timers
         self._memory = memory
         self._index = BatchIndex()
         self._turns: list[Turns] = []
-        self._keys: Keys | None = None
-        self._throttle: Throttle | None = None
+        self.keys: Keys | None = None
+        self.throttle: Throttle | None = None
         self._dead: dict[Span, None] = {}
         # A log tells when deliveries end, and not when they begin: while it is read, any message that is not delayed
         # may have been delivered, and so counts as leased, by nobody and without a deadline.
@@ -145,6 +147,7 @@ class Queue:
         self._index.append(batch)
         self.residence.enter(batch)
         self._memory.take(SPAN_BYTES)
+        self.tracked += envelope.tracked
         self.counts[span.state] += block.count
         self.sizes[span.state] += block.size
         if envelope.expires_at_ms:
@@ -175,6 +178,7 @@ class Queue:
                 self._timers.arm(span, ready_at_ms)
         self.residence.enter(batch)
         self._memory.take(SPAN_BYTES * len(batch.spans))
+        self.tracked += envelope.tracked
 
     def rehome(self, batch: Batch, block: Block) -> None:
         """A batch was written again: it lies in the current segment now."""
@@ -235,7 +239,7 @@ class Queue:
         Returns:
             None when no message may be delivered now; else the last one is how many messages may be leased of the span.
         """
-        allowed = None if self._keys is None else partial(self._keys.allowed, now_ms=now_ms)
+        allowed = None if self.keys is None else partial(self.keys.allowed, now_ms=now_ms)
         for turns in self._turns:
             head = turns.head(allowed)
             if head is not None:
@@ -246,11 +250,11 @@ class Queue:
         """How many messages may be leased now as far as the queue's own limits go."""
         options = self.options
         count = options.max_leased - self.counts[LEASED] if options.max_leased else UNLIMITED
-        if self._throttle is None or count <= 0:
+        if self.throttle is None or count <= 0:
             return count
-        tokens = self._throttle.available(now_ms)
+        tokens = self.throttle.available(now_ms)
         if not tokens:
-            self._timers.arm(self._throttle, self._throttle.next_ms())
+            self._timers.arm(self.throttle, self.throttle.next_ms())
         return min(count, tokens)
 
     def dead(self) -> Iterator[Span]:
@@ -272,10 +276,10 @@ class Queue:
         span.consumer = consumer
         consumer.spans[span] = None
         self._timers.arm(span, now_ms + lease_ms)
-        if self._throttle is not None:
-            self._throttle.take(count, now_ms)
-        if self._keys is not None:
-            self._keys.spend(span.batch.envelope.key, count, now_ms)
+        if self.throttle is not None:
+            self.throttle.take(count, now_ms)
+        if self.keys is not None:
+            self.keys.spend(span.batch.envelope.key, count, now_ms)
         return span
 
     def change(self, options: QueueOptions) -> None:
@@ -364,17 +368,6 @@ class Queue:
         for span in self._isolated(low, high):
             self._timers.arm(span, deadline_ms)
 
-    def limit_life(self, offset: int, expires_at_ms: int) -> None:
-        """Has the batch that holds `offset` expire at another moment; never, when that is 0."""
-        batch = self._index.find(offset)
-        if batch is None:
-            return  # the log has forgotten it
-        batch.envelope = batch.envelope._replace(expires_at_ms=expires_at_ms)
-        if expires_at_ms:
-            self._timers.arm(batch, expires_at_ms)
-        else:
-            self._timers.disarm(batch)
-
     def hand_over(self, low: int, high: int, consumer: Consumer) -> None:
         """Gives the leases of [low, high) to another consumer of the same client; they run on."""
         for span in self._isolated(low, high):
@@ -404,24 +397,24 @@ class Queue:
         self._unlimit()
         if self._undelayed == LEASED:
             return  # a log is read, and nothing is delivered
-        self._throttle = Throttle(options.rate_per_s, self) if options.rate_per_s else None
+        self.throttle = Throttle(options.rate_per_s, self) if options.rate_per_s else None
         if Keys.limited_by(options):
-            self._keys = Keys(self, self._timers, self._memory)
+            self.keys = Keys(self, self._timers, self._memory)
             for span in self.spans():
-                self._keys.count(span, len(span))
+                self.keys.count(span, len(span))
         for turns in self._turns:
             turns.weights = options.key_weights
             turns.enter_all()
 
     def _unlimit(self) -> None:
-        if self._throttle is not None:
-            self._timers.disarm(self._throttle)
-        if self._keys is not None:
-            self._keys.clear()
-        self._throttle = self._keys = None
+        if self.throttle is not None:
+            self._timers.disarm(self.throttle)
+        if self.keys is not None:
+            self.keys.clear()
+        self.throttle = self.keys = None
 
     def _count_key(self, span: Span, count: int) -> None:
-        if self._keys is not None and self._keys.count(span, count):
+        if self.keys is not None and self.keys.count(span, count):
             self._enter(span.batch.envelope.key)
 
     def _move(self, span: Span, state: int) -> None:
@@ -445,6 +438,7 @@ class Queue:
         if span.consumer is not None:
             del span.consumer.spans[span]
             span.consumer = None
+        span.progress = None
         self._timers.disarm(span)
 
     def _drop(self, span: Span) -> None:
@@ -457,19 +451,20 @@ class Queue:
         else:
             self._unlease(span)
         span.state = GONE
-        self._memory.free(SPAN_BYTES + failure_bytes(span.failure))
+        self._memory.free(SPAN_BYTES + story_bytes(span))
         del batch.spans[batch.position(span.low)]
         if not batch.spans:
             self._timers.disarm(batch)
             self._index.discard(batch)
             self.residence.leave(batch)
+            self.tracked -= batch.envelope.tracked
 
     def _fail(self, span: Span, failure: Failure | None) -> None:
         self._memory.shift(failure_bytes(failure) - failure_bytes(span.failure))
         span.failure = failure
 
     def _cut(self, span: Span, at: int) -> Span:
-        self._memory.take(SPAN_BYTES + failure_bytes(span.failure))
+        self._memory.take(SPAN_BYTES + story_bytes(span))
         return span.split(at)
 
     def _isolated(self, low: int, high: int) -> list[Span]:

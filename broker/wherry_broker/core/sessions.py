@@ -40,10 +40,10 @@ class Sessions:
         session = self._known.get(identity)
         return session.number if session is not None else 0
 
-    def attach(self, room_bytes: int, identity: Identity) -> Session:
-        """A client comes, perhaps back."""
+    def attach(self, room_bytes: int, identity: Identity, name: str = "") -> Session:
+        """A client comes, perhaps back; it calls itself `name`."""
         self._number += 1
-        session = self.here[self._number] = Session(self._number, room_bytes, identity)
+        session = self.here[self._number] = Session(self._number, room_bytes, identity, name)
         if self._is_kept(session):
             self._known[identity] = session
             session.answers_kept = True

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from wherry.model import commands, replies
+from wherry.model.fields import VALUE_BYTES_MAX
 from wherry_broker.core import bounds, decide, records
 from wherry_broker.core.batch import DEAD, LEASED
 from wherry_broker.core.refusal import Refusal
+from wherry_broker.core.tracking import NO_RESULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.ledger import Ledger
     from wherry_broker.core.queue import Queue
+    from wherry_broker.core.tracking import Results
 
 
 class Settling:
@@ -45,11 +50,15 @@ class Settling:
             verb = commands.Verb(command.verb)
         except ValueError:
             raise Refusal("invalid", f"verb {command.verb} is not within 0 to {max(commands.Verb)}") from None
+        results = results_of(command, queue)
         held, stale = decide.match(state, queue, command)
         if verb == commands.Verb.EXTEND:
             self._extend(queue, command, held, now_ms)
         else:
-            self._ledger.apply(decide.settle(queue, command, held, now_ms, self._draw))
+            if results:
+                bounds.check_room(state, queue.name, len(command.block))
+                bounds.check_memory(state, queue.name, len(command.block), settles=True)
+            self._ledger.apply(decide.settle(queue, command, held, now_ms, self._draw), results)
             self.limit_dead(queue, now_ms)
         self._ledger.dirty[queue] = None
         answer = (command.request, tuple(stale))
@@ -83,3 +92,34 @@ class Settling:
         for span, low, high in held:
             own_ms = span.consumer.lease_ms if span.consumer is not None else 0
             queue.extend(low, high, now_ms + (asked_ms or own_ms or queue.options.lease_ms))
+            if command.progress is not None:
+                for each in queue.spans(low, high):
+                    each.progress = (command.progress, command.text)
+
+
+def results_of(command: commands.Settle, queue: Queue) -> Results:
+    """What a SETTLE says that its messages return: a result for each of them, in their order, or none at all.
+
+    Raises:
+        Refusal: invalid, the results are not one for each message, or another verb than ACK has some; too_large, one of
+            them is over the limit.
+    """
+    if not command.results:
+        if command.block:
+            raise Refusal("invalid", f"a block of {len(command.block)} bytes has no lengths", queue=queue.name)
+        return NO_RESULTS
+    offsets = [first + n for first, count, _ in command.deliveries for n in range(count)]
+    sizes = [size for (size,) in struct.iter_unpack(">I", command.results[: len(command.results) // 4 * 4])]
+    if 4 * len(sizes) != len(command.results) or len(sizes) != len(offsets) or sum(sizes) != len(command.block):
+        text = f"{len(sizes)} results of {sum(sizes)} bytes are not one for each of {len(offsets)} messages"
+        raise Refusal("invalid", f"{text} in a block of {len(command.block)} bytes", queue=queue.name)
+    if command.verb != commands.Verb.ACK:
+        raise Refusal("invalid", "only an ACK has results", queue=queue.name)
+    if max(sizes, default=0) > VALUE_BYTES_MAX:
+        text = f"a result of {max(sizes)} bytes is over the limit of {VALUE_BYTES_MAX} bytes"
+        raise Refusal("too_large", text, queue=queue.name)
+    cuts = [0, *accumulate(sizes)]
+    return {
+        (queue.number, offset): command.block[start:stop]
+        for offset, (start, stop) in zip(offsets, pairwise(cuts), strict=True)
+    }

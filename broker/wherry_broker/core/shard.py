@@ -23,6 +23,7 @@ from wherry_broker.core.committing import Committing
 from wherry_broker.core.consumers import Session
 from wherry_broker.core.dispatch import Dispatcher
 from wherry_broker.core.editing import Editing
+from wherry_broker.core.inquiring import Inquiring
 from wherry_broker.core.keys import Throttle
 from wherry_broker.core.ledger import RESIDENT_BYTES_MAX, Commit, Ledger, Places
 from wherry_broker.core.lookups import Lookups
@@ -97,6 +98,7 @@ class Shard:
         self._storing = Storing(self.ledger, answers, self._lookups, self._catalogue)
         self._watching = Watching(self.ledger, answers, self._lookups, self._catalogue)
         self._scheduling = Scheduling(self.ledger, answers, self._catalogue, self._lookups, calendar)
+        self._inquiring = Inquiring(self.ledger, answers, self._lookups, self._watching)
         self._commands: dict[type, Callable[[Session, Any, int], None]] = {
             commands.Publish: self._publish,
             commands.PublishTopic: self._publish_topic,
@@ -115,13 +117,10 @@ class Shard:
             commands.Info: self._lookups.info,
             commands.ListQueues: self._lookups.list_queues,
             commands.Peek: self._lookups.peek,
-            commands.Put: self._storing.put,
-            commands.Fetch: self._storing.fetch,
-            commands.Unset: self._storing.unset,
-            commands.Increment: self._storing.increment,
-            commands.Expire: self._storing.expire,
+            **self._storing.commands,
             commands.Watch: self._watching.watch,
             **self._scheduling.commands,
+            commands.Status: self._inquiring.status,
         }
 
     # The log's side; see Ledger.
@@ -154,18 +153,19 @@ class Shard:
 
     # Input.
 
-    def attach(self, room_bytes: int, producer: str = "", owner: str = "") -> int:
+    def attach(self, room_bytes: int, producer: str = "", owner: str = "", name: str = "") -> int:
         """A client comes. One that comes back in time goes on with what it was leased.
 
         Args:
             room_bytes: how many bytes may be delivered to it at once.
             producer: the id under which it numbers its publishes, and comes back; "" for none.
             owner: whom it belongs to: nobody else can come in its place.
+            name: what it calls itself, for those who ask about messages.
 
         Returns:
             The number of its session.
         """
-        return self._visits.attach(room_bytes, (owner, producer)).number
+        return self._visits.attach(room_bytes, (owner, producer), name).number
 
     def holder(self, producer: str, owner: str) -> int:
         """The number of the session that a client has already, whose connection is still there; 0 for none."""
@@ -242,7 +242,7 @@ class Shard:
                 item.queue.refilled(item)
                 self.ledger.dirty[item.queue] = None
             elif isinstance(item, Watch):
-                self._watching.expire(item)
+                self._watching.expire(item, now_ms)
             elif isinstance(item, Schedule):
                 self._scheduling.due(item, now_ms)
         self._settling.lose(lost, now_ms)
@@ -269,7 +269,7 @@ class Shard:
     def dispatch(self, now_ms: int) -> None:
         """Leases what is ready to the consumers that can take it, and tells values to those who wait for them."""
         self.tick(now_ms)
-        self._watching.run()
+        self._watching.run(now_ms)
         self.ledger.watch_memory(now_ms)
         self._dispatcher.run(now_ms)
 

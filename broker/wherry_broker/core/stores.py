@@ -7,12 +7,13 @@ the same key out, so that a put is one record. The functions decide, as those of
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from wherry.model.fields import VALUE_BYTES_MAX
 from wherry_broker.core import bounds, records
 from wherry_broker.core.batch import Batch, Envelope, Span
 from wherry_broker.core.block import Block
+from wherry_broker.core.effects import Say
 from wherry_broker.core.queue import Queue
 from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.turns import Turns
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from wherry_broker.core.state import State
     from wherry_broker.core.timers import Timers
 
+WatchAnswer = Callable[["Batch | None", int], Say]
 NUMBER_BYTES_MAX = 20
 NUMBER_MIN, NUMBER_MAX = -(1 << 63), (1 << 63) - 1
 
@@ -33,19 +35,28 @@ NUMBER_MIN, NUMBER_MAX = -(1 << 63), (1 << 63) - 1
 class Watch:
     """One who waits for a value of a key that is newer than the version `after`.
 
+    Args:
+        session: who it is.
+        request: what is answered.
+        store: where the value comes from.
+        key: which value.
+        after: the version that is known already.
+        answer: makes the answer, of the value or of None when the time is over, and of the time.
+
     Attributes:
         due_ms: when it waits no longer.
         timer: the entry in `Timers` that stands for it.
     """
 
-    __slots__ = ("after", "due_ms", "key", "request", "session", "store", "timer")
+    __slots__ = ("after", "answer", "due_ms", "key", "request", "session", "store", "timer")
 
-    def __init__(self, session: Session, request: int, store: Store, key: str, after: int) -> None:
+    def __init__(self, session: Session, request: int, store: Store, key: str, after: int, answer: WatchAnswer) -> None:
         self.session = session
         self.request = request
         self.store = store
         self.key = key
         self.after = after
+        self.answer = answer
         self.due_ms = 0
         self.timer = 0
 
@@ -157,16 +168,22 @@ def put(state: State, store: Store, key: str, value: bytes, expires_at_ms: int, 
     """A value in the place of the one that its key has, and what has to go so that it fits.
 
     Raises:
-        Refusal: invalid, the key is empty; too_large, the value is over a limit; busy, it does not fit now.
+        Refusal: invalid, the key is empty; too_large, the value is over the store's bounds; busy, it does not fit now.
     """
     check_key(store, key)
-    if len(value) > VALUE_BYTES_MAX:
-        text = f"a value of {len(value)} bytes is over the limit of {VALUE_BYTES_MAX} bytes"
-        raise Refusal("too_large", text, queue=store.name)
     block = Block(len(value).to_bytes(4, "big"), value)
-    old = store.value(key)
-    bounds.check_broker(state, store, block, key, "", settles=old is not None)
-    dropped = _make_room(store, old, block.size, now_ms)
+    bounds.check_broker(state, store, block, key, "", settles=store.value(key) is not None)
+    return keep(store, key, value, expires_at_ms, now_ms)
+
+
+def keep(store: Store, key: str, value: bytes, expires_at_ms: int, now_ms: int) -> list[Fact]:
+    """The same, when the log has room for it.
+
+    Raises:
+        Refusal: too_large or busy, it does not fit into the store.
+    """
+    block = Block(len(value).to_bytes(4, "big"), value)
+    dropped = _make_room(store, store.value(key), block.size, now_ms)
     envelope = Envelope(now_ms, expires_at_ms, 0, key)
     return [*dropped, records.Published(store.number, store.next_offset, envelope, 0, "", block)]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wherry.model import commands, replies
+from wherry.model.fields import VALUE_BYTES_MAX
 from wherry_broker.core import stores
 from wherry_broker.core.lookups import LOOK_BYTES
+from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from wherry_broker.core.answers import Answers
     from wherry_broker.core.batch import Batch
@@ -30,6 +32,9 @@ class Storing:
         answers: where answers go.
         lookups: where a command waits for bytes that the log has.
         catalogue: gives the stores.
+
+    Attributes:
+        commands: what it carries out, by the type of the command.
     """
 
     def __init__(self, ledger: Ledger, answers: Answers, lookups: Lookups, catalogue: Catalogue) -> None:
@@ -37,10 +42,20 @@ class Storing:
         self._answers = answers
         self._lookups = lookups
         self._catalogue = catalogue
+        self.commands: dict[type, Callable[[Session, Any, int], None]] = {
+            commands.Put: self.put,
+            commands.Fetch: self.fetch,
+            commands.Unset: self.unset,
+            commands.Increment: self.increment,
+            commands.Expire: self.expire,
+        }
 
     def put(self, session: Session, command: commands.Put, now_ms: int) -> None:
         """Keeps a value."""
         store = self._catalogue.opened_store(command.queue)
+        if len(command.block) > VALUE_BYTES_MAX:
+            text = f"a value of {len(command.block)} bytes is over the limit of {VALUE_BYTES_MAX} bytes"
+            raise Refusal("too_large", text, queue=store.name)
         stores.check_version(store, command.key, command.if_version)
         expires_at_ms = stores.expiry(store, command.ttl_ms, now_ms)
         version = store.next_offset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wherry.model import commands, replies
@@ -12,6 +13,7 @@ from wherry_broker.core.storing import values_reply
 
 if TYPE_CHECKING:
     from wherry_broker.core.answers import Answers
+    from wherry_broker.core.batch import Batch
     from wherry_broker.core.catalogue import Catalogue
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.ledger import Ledger
@@ -43,23 +45,34 @@ class Watching:
         store = self._catalogue.opened_store(command.queue)
         check_key(store, command.key)
         value = store.value(command.key)
-        watch = Watch(session, command.request, store, command.key, command.after)
         if value is not None and value.first > command.after:
-            if self._lookups.has_bytes(session, command, [value]):
-                self._lookups.count(session, LOOK_BYTES)
-                self._tell(watch)
-        elif command.wait_ms:
-            self._keep(watch, now_ms + command.wait_ms)
-        else:
-            self._tell_nothing(watch)
+            if not self._lookups.has_bytes(session, command, [value]):
+                return
+            self._lookups.count(session, LOOK_BYTES)
+        answer = partial(_values, command.request)
+        self.wait(Watch(session, command.request, store, command.key, command.after, answer), command.wait_ms, now_ms)
 
-    def run(self) -> None:
+    def wait(self, watch: Watch, wait_ms: int, now_ms: int) -> None:
+        """Answers a watch once there is a value that is new enough (whose bytes are in memory if it is there now).
+
+        Raises:
+            Refusal: unavailable, the session waits for too much.
+        """
+        value = watch.store.value(watch.key)
+        if value is not None and value.first > watch.after:
+            self._answer(watch, value, now_ms)
+        elif wait_ms:
+            self._keep(watch, now_ms + wait_ms)
+        else:
+            self._answer(watch, None, now_ms)
+
+    def run(self, now_ms: int) -> None:
         """Answers all who wait for values that have come since the last time."""
         for queue in [queue for queue in self._ledger.dirty if queue.is_store]:
             assert isinstance(queue, Store)
-            self._serve(queue)
+            self._serve(queue, now_ms)
 
-    def _serve(self, store: Store) -> None:
+    def _serve(self, store: Store, now_ms: int) -> None:
         news, store.news = store.news, {}
         for key in news:
             value = store.value(key)
@@ -72,12 +85,12 @@ class Watching:
             for watch in list(store.watches.get(key, ())):
                 if value.first > watch.after:
                     self._forget(watch)
-                    self._tell(watch)
+                    self._answer(watch, value, now_ms)
 
-    def expire(self, watch: Watch) -> None:
+    def expire(self, watch: Watch, now_ms: int) -> None:
         """Its time is over: it is told that there is nothing new."""
         self._forget(watch)
-        self._tell_nothing(watch)
+        self._answer(watch, None, now_ms)
 
     def forget_session(self, session: Session) -> None:
         """A session has gone, and nobody is to be told."""
@@ -109,12 +122,11 @@ class Watching:
         if not store.watches[watch.key]:
             del store.watches[watch.key]
 
-    def _tell(self, watch: Watch) -> None:
-        value = watch.store.value(watch.key)
-        assert value is not None
-        reply = values_reply(watch.request, ((0, value),), 1)
-        watch.session.answered_bytes += len(reply.block)
-        self._answers.say(watch.session, reply, watch.store.mark)
+    def _answer(self, watch: Watch, value: Batch | None, now_ms: int) -> None:
+        if value is not None:
+            watch.session.answered_bytes += value.block.size
+        self._answers.say(watch.session, watch.answer(value, now_ms), watch.store.mark)
 
-    def _tell_nothing(self, watch: Watch) -> None:
-        self._answers.say(watch.session, replies.Values(watch.request, (), b"", 1), watch.store.mark)
+
+def _values(request: int, value: Batch | None, _now_ms: int) -> replies.Values:
+    return values_reply(request, () if value is None else ((0, value),), 1)

@@ -52,6 +52,8 @@ KINDS: dict[int, type[Any]] = {
     15: records.Unscheduled,
     16: records.Fired,
 }
+_PLAIN_FIELDS = 4
+"""How many fields an envelope has whose messages are not tracked."""
 _NUMBERS = {cls: number for number, cls in KINDS.items()}
 
 
@@ -190,7 +192,7 @@ def encode_entry(
         data = block.data  # looked at once: another thread may page it out meanwhile
         data = load(block) if data is None else data
         block.checksum = block.checksum or crc32c(data)
-        rows.append((number_of_kind, *record[:-1], block.lengths, len(data), block.checksum))
+        rows.append((number_of_kind, *_fields(record), block.lengths, len(data), block.checksum))
         blocks.append(block)
         datas.append(data)
     head: bytes = msgpack.packb(rows)
@@ -221,6 +223,14 @@ def _without_defaults(fields: Any) -> Any:
     while names[count - 1] in defaults and fields[count - 1] == defaults[names[count - 1]]:
         count -= 1
     return fields[:count]
+
+
+def _fields(record: Any) -> Any:
+    """The fields of a record but for its block; an envelope that is not tracked ends before it would say so."""
+    if type(record) is records.Routed or any(record.envelope[_PLAIN_FIELDS:]):
+        return record[:-1]
+    queue, first, envelope, *rest = record[:-1]
+    return (queue, first, envelope[:_PLAIN_FIELDS], *rest)
 
 
 def mark_bytes(mark: int) -> bytes:

@@ -191,7 +191,7 @@ class Connection(asyncio.BufferedProtocol):
             self._deadline = None
         self._log = self._log.bind(client=self._session.name) if self._session.name else self._log
         self._log.debug("connection_opened")
-        self._number = self._pump.attach(self, self._session.producer, self._session.owner)
+        self._number = self._pump.attach(self, self._session.producer, self._session.owner, self._session.name)
         self._watch_silence()
         sock = self._transport.get_extra_info("socket") if self._transport is not None else None
         if sock is not None and not self._session.listens:

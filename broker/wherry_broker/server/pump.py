@@ -98,7 +98,7 @@ class Pump:
         shard.state.homes.reserve_bytes = log.reserve_bytes
         self._measure_room()
 
-    def attach(self, client: Client, producer: str = "", owner: str = "") -> int:
+    def attach(self, client: Client, producer: str = "", owner: str = "", name: str = "") -> int:
         """A client comes, with the producer that it named in HELLO; returns the number of its session.
 
         The same client may have a connection already, which it has given up and the broker knows nothing of that yet.
@@ -106,7 +106,7 @@ class Pump:
         old = self.shard.holder(producer, owner)
         if old:
             self._clients[old].close("unavailable", "this client has connected anew")
-        number = self.shard.attach(client.room_bytes(), producer, owner)
+        number = self.shard.attach(client.room_bytes(), producer, owner, name)
         self._clients[number] = client
         client.hold_reading(hold=self._holding)
         return number

@@ -15,6 +15,7 @@ from wherry.model.fields import (
     U16,
     U32,
     U64,
+    Binary,
     CommitPublishes,
     CommitSettles,
     Deliveries,
@@ -24,6 +25,7 @@ from wherry.model.fields import (
     MomentMs,
     Name,
     OptionalDurationMs,
+    OptionalPermille,
     OptionalU64,
     Options,
     Priority,
@@ -87,6 +89,7 @@ class Publish(NamedTuple):
     divisible: Flag = False
     sequence: U64 = 0
     answered: U64 = 0
+    track: Flag = False
     block: bytes = b""
 
 
@@ -119,6 +122,9 @@ class Settle(NamedTuple):
     duration_ms: OptionalDurationMs = None
     text: Text = ""
     again: Flag = False
+    progress: OptionalPermille = None
+    results: Binary = b""
+    block: bytes = b""
 
 
 class Commit(NamedTuple):
@@ -344,6 +350,15 @@ class Increment(NamedTuple):
     ttl_ms: DurationMs = 0
 
 
+class Status(NamedTuple):
+    """Asks how a message stands; with `wait_ms`, for how a tracked one ends, once it has."""
+
+    request: U32
+    queue: QueueName
+    offset: U64
+    wait_ms: DurationMs = 0
+
+
 class Expire(NamedTuple):
     """Gives a value of a store another time to live, counted from now on."""
 
@@ -386,6 +401,7 @@ Request = (
     | Increment
     | Expire
     | Watch
+    | Status
     | Schedule
     | Unschedule
     | ListSchedules

@@ -29,7 +29,8 @@ PRIORITY_MAX = 9
 DURATION_MAX_MS = 3_153_600_000_000
 """A hundred years."""
 VALUE_BYTES_MAX = 1_048_576
-"""The longest value of a store."""
+"""The longest value of a store, and the longest result of a message."""
+PERMILLE_MAX = 1_000
 SHOWN_MAX = 40
 
 
@@ -158,6 +159,7 @@ U8 = Annotated[int, integer("u8", 0, 0xFF)]
 U16 = Annotated[int, integer("u16", 0, 0xFFFF)]
 U32 = Annotated[int, integer("u32", 0, 0xFFFF_FFFF)]
 U64 = Annotated[int, integer("u64", 0, 0xFFFF_FFFF_FFFF_FFFF)]
+OptionalPermille = Annotated[int | None, optional(integer("permille", 0, PERMILLE_MAX))]
 OptionalU64 = Annotated[int | None, optional(integer("u64", 0, 0xFFFF_FFFF_FFFF_FFFF))]
 I64 = Annotated[int, integer("i64", -(1 << 63), (1 << 63) - 1)]
 Flag = Annotated[bool, Spec("bool", (bool,), _unlimited)]

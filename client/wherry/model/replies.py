@@ -160,6 +160,14 @@ class Counted(NamedTuple):
     expires_at_ms: MomentMs = 0
 
 
+class Told(NamedTuple):
+    """Answers STATUS: what is known of a message by name; the block is its result, if it has one."""
+
+    request: U32
+    status: Options
+    block: bytes = b""
+
+
 class Deliver(NamedTuple):
     """Leases messages to a consumer."""
 
@@ -201,7 +209,19 @@ class Error(NamedTuple):
 
 
 Reply = (
-    Done | QueueInfo | Queues | Peeked | Committed | Routed | Schedules | Snapshot | Piece | Values | Counted | Error
+    Done
+    | QueueInfo
+    | Queues
+    | Peeked
+    | Committed
+    | Routed
+    | Schedules
+    | Snapshot
+    | Piece
+    | Values
+    | Counted
+    | Told
+    | Error
 )
 """Answers to one request; Confirm and Settled answer many at once."""
 Push = Deliver | Stopped | Cancelled

@@ -81,7 +81,7 @@ def test_keys_that_have_nothing_left_leave_nothing(make_shard):
     driver.publish(b"x", key="last")
     driver.consume(2, credit=1)
     assert [len(turns._lanes) <= 1 for turns in queue._turns] == [True]
-    assert len(queue._keys._keys) <= 1
+    assert len(queue.keys._keys) <= 1
     assert len(driver.shard.state.timers) == 1 + 1  # the lease and the expiry of the last one
 
 

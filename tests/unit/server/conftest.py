@@ -26,7 +26,7 @@ class FakePump:
         self.calls: list[tuple[Any, ...]] = []
         self.attached: dict[int, Connection] = {}
 
-    def attach(self, client: Connection, producer: str = "", owner: str = "") -> int:
+    def attach(self, client: Connection, producer: str = "", owner: str = "", name: str = "") -> int:
         number = 100 + len(self.calls)
         self.calls.append(("attach",))
         self.attached[number] = client

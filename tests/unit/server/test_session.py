@@ -55,6 +55,7 @@ TO_THE_CORE = [
     commands.ListSchedules(19),
     commands.RunSchedule(20, "s"),
     commands.PauseSchedule(21, "s", True),
+    commands.Status(17, "q", 5),
 ]
 ONLY_BROKERS_SAY = [
     replies.Welcome(1, 1, 0, 1),
@@ -71,6 +72,7 @@ ONLY_BROKERS_SAY = [
     replies.Values(1, ()),
     replies.Counted(1, -1, 1),
     replies.Schedules(1, ()),
+    replies.Told(1, {"state": "ready"}),
     replies.Deliver(1, 1000, (), pack_sizes([0])),
     replies.Stopped(1),
     replies.Cancelled(1, ((1, 1, 1),)),
