@@ -58,7 +58,12 @@ class RunningBroker:
         self.records = FileLog(DiskStore(data), loop.call_soon_threadsafe, pytest.fail) if data else MemoryLog()
         defaults = QueueOptions(durability=self.records.level).changed(queue or {})
         self.shard = Shard(
-            7, random.Random(1).random, defaults, auto_declare=auto_declare, resident_bytes_max=resident_bytes_max
+            7,
+            random.Random(1).random,
+            defaults,
+            auto_declare=auto_declare,
+            resident_bytes_max=resident_bytes_max,
+            resume_ms=self.limits.resume_ms,
         )
         restore(self.shard, self.records, clock)
         self.pump = Pump(self.shard, self.records, clock, loop, self.limits.uncommitted_bytes_max)

@@ -37,3 +37,14 @@ def parse_url(url: str) -> Address:
     if not parts.hostname or parts.path not in {"", "/"} or parts.query or parts.fragment:
         raise ValueError(f"a broker's URL is wherry://host:port, and nothing after it. {_QUOTE}")
     return Address(parts.hostname, DEFAULT_PORT if port is None else port, unquote(parts.password or ""))
+
+
+def parse_urls(url: str) -> tuple[Address, ...]:
+    """The addresses of `wherry://[user:token@]host[:port],host[:port],...`, which share the token.
+
+    Raises:
+        ValueError: it is not such a URL; the text says what is wrong, and never shows the token.
+    """
+    scheme, found, rest = url.partition("://")
+    token, at, hosts = rest.rpartition("@")
+    return tuple(parse_url(f"{scheme}{found}{token}{at}{host}") for host in hosts.split(","))

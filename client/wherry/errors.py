@@ -167,7 +167,10 @@ class AlreadySettled(WherryError):
 
 
 class Disconnected(WherryError):
-    """The connection is gone. Whether a request that was under way took effect is unknown."""
+    """The connection is gone, and this was not, or could not be, asked again on another one.
+
+    Whether a request that was under way took effect is unknown.
+    """
 
 
 class RequestTimeout(WherryError, TimeoutError):

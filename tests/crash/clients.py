@@ -81,7 +81,7 @@ class Client(ABC):
         await _watch_stdin(self.stopping)
         while not self.stopping.is_set():
             try:
-                broker = await wherry.connect(self._url, name=self.name, timeout=REQUEST_S)
+                broker = await wherry.connect(self._url, name=self.name, timeout=REQUEST_S, reconnect=False)
             except wherry.WherryError:
                 await asyncio.sleep(AGAIN_S)
                 continue

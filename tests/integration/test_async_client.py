@@ -819,7 +819,7 @@ async def test_close_hands_back_what_nobody_took(harness, running):
 
 
 async def test_what_waits_when_the_connection_goes(harness, running):
-    client = await harness.client(running)
+    client = await harness.client(running, reconnect=False)
     queue = client.queue("q")
     await queue.publish_many([b"x", b"y"])
     consumer = queue.consume()

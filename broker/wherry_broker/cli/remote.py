@@ -54,7 +54,9 @@ async def _connected(
     given: Globals, work: Callable[[wherry.Broker], Awaitable[int | None]], timeout_s: float
 ) -> int | None:
     try:
-        connecting = wherry.connect(given.url, token=token(given), name=f"wherry-cli/{os.getpid()}", timeout=timeout_s)
+        name = f"wherry-cli/{os.getpid()}"
+        # A command ends when its connection does: who runs it may have it run again.
+        connecting = wherry.connect(given.url, token=token(given), name=name, timeout=timeout_s, reconnect=False)
     except ValueError as error:
         fail(f"{error} (see --url, or WHERRY_URL)")
     try:

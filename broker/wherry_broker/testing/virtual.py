@@ -135,11 +135,13 @@ class Connecting:
     async def _connect(self) -> Broker:
         link = _VirtualLink(self._loop, self._conversation, self._timeout)
         connection = self._listener.accept()
-        here, there = LocalTransport(self._loop, link), LocalTransport(self._loop, connection)
+        mine = link.make_connection()
+        here, there = LocalTransport(self._loop, mine), LocalTransport(self._loop, connection)
         here.join(there)
         connection.connection_made(there)
-        link.connection_made(here)
-        await link.wait_welcome()
+        welcomed = link.begin()
+        mine.connection_made(here)
+        await welcomed
         return Broker(link)
 
 
@@ -147,7 +149,7 @@ class _VirtualLink(Link):
     """A client's connection that goes by the broker's clock."""
 
     def __init__(self, loop: VirtualLoop, conversation: Conversation, timeout: float) -> None:
-        super().__init__(conversation, timeout, cast("asyncio.AbstractEventLoop", loop))
+        super().__init__(conversation, timeout, loop=cast("asyncio.AbstractEventLoop", loop))
         self.now_ms = loop.now_ms  # type: ignore[method-assign]
 
 

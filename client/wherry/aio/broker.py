@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from wherry import errors
-from wherry.address import Address, parse_url
+from wherry.address import Address, parse_urls
 from wherry.aio.link import Link
 from wherry.aio.queue import Queue
+from wherry.aio.reconnecting import Reconnector
 from wherry.aio.store import Store
 from wherry.aio.topic import Topic
 from wherry.aio.transaction import Transaction
@@ -17,7 +19,7 @@ from wherry.conversation import Conversation, asks, scheduling
 from wherry.model.times import Duration, to_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from types import TracebackType
 
     from wherry.model.options import QueueCounts, Snapshot
@@ -35,8 +37,8 @@ class Broker:
 
     @property
     def status(self) -> str:
-        """`connected` or `closed`."""
-        return "connected" if self._link.is_open else "closed"
+        """`connecting`, `connected`, `reconnecting` or `closed`."""
+        return self._link.status
 
     def queue(self, name: str) -> Queue:
         """The queue of a name; nothing is asked of the broker.
@@ -247,11 +249,17 @@ class Broker:
 class Connecting:
     """What `connect` returns: await it for a `Broker`, or use it as an async context manager."""
 
-    def __init__(self, address: Address, token: str, name: str, timeout: float) -> None:
-        self._address = address
-        self._token = token
-        self._name = name
+    def __init__(
+        self,
+        addresses: tuple[Address, ...],
+        conversation: Callable[[], Conversation],
+        timeout: float,
+        on_status: Callable[[str], None] | None,
+    ) -> None:
+        self._addresses = addresses
+        self._conversation = conversation
         self._timeout = timeout
+        self._on_status = on_status
         self._broker: Broker | None = None
 
     def __await__(self) -> Generator[Any, None, Broker]:
@@ -268,27 +276,21 @@ class Connecting:
             await self._broker.close()
 
     async def _connect(self) -> Broker:
-        host, port, _ = self._address
-        conversation = Conversation(self._token, self._name, HEARTBEAT_MS)
-        link = Link(conversation, self._timeout)
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._timeout):
-                await loop.create_connection(lambda: link, host, port)
-                await link.wait_welcome()
-        except asyncio.CancelledError:
-            link.abort()
-            raise
-        except OSError as error:
-            link.abort()
-            if isinstance(error, TimeoutError):
-                text = f"no broker answered at {host}:{port} within {self._timeout:g} s"
-                raise errors.RequestTimeout(text, outcome_unknown=False) from error
-            raise errors.Disconnected(f"no broker could be reached at {host}:{port}: {error}") from error
+        reconnector = Reconnector(self._addresses)
+        link = Link(self._conversation(), self._timeout, reconnector, self._on_status)
+        await reconnector.connect(link, self._timeout)
         return Broker(link)
 
 
-def connect(url: str = DEFAULT_URL, *, token: str = "", name: str = "", timeout: float = 30.0) -> Connecting:
+def connect(
+    url: str = DEFAULT_URL,
+    *,
+    token: str = "",
+    name: str = "",
+    timeout: float = 30.0,
+    reconnect: bool = True,
+    on_status: Callable[[str], None] | None = None,
+) -> Connecting:
     """Connects to a broker.
 
     ::
@@ -297,10 +299,15 @@ def connect(url: str = DEFAULT_URL, *, token: str = "", name: str = "", timeout:
             await broker.queue("emails").publish(b"hello")
 
     Args:
-        url: where the broker is, as `wherry://[user:token@]host[:port]`; the port is 7117 when not given.
+        url: where the broker is, as `wherry://[user:token@]host[:port][,host[:port]...]`; the port is 7117 when not
+            given. Of several addresses the first one is used that answers.
         token: what to show to the broker; goes before the URL's.
         name: what this client calls itself in the broker's log.
         timeout: how long connecting, and any request that does not say itself, may take, in seconds.
+        reconnect: whether to connect again when the connection is lost: publishes and settles without an answer are
+            sent again (and done once), consumers go on, and requests wait, each for its time. Otherwise a lost
+            connection is the end: all that waits raises `Disconnected`.
+        on_status: called with each new `status`: `connected`, `reconnecting` and `closed`. It must not raise.
 
     Returns:
         Something to await, or to use with `async with`.
@@ -313,5 +320,7 @@ def connect(url: str = DEFAULT_URL, *, token: str = "", name: str = "", timeout:
     """
     if timeout <= 0:
         raise ValueError(f"a timeout is more than 0 seconds, not {timeout!r}")
-    address = parse_url(url)
-    return Connecting(address, token or address.token, name, timeout)
+    addresses = parse_urls(url)
+    producer = secrets.token_urlsafe(16) if reconnect else ""
+    make = partial(Conversation, token or addresses[0].token, name, HEARTBEAT_MS, producer=producer)
+    return Connecting(addresses, make, timeout, on_status)

@@ -89,10 +89,20 @@ class Intake(Holding[Message]):
         self.forget()
         self._arrived()
 
+    def suspended(self) -> None:
+        """The broker shuts down: hands back what nobody has taken, and goes on with the next one."""
+        self.release_buffer()
+        self.link.wake()
+
+    def leases_lost(self, parts: Sequence[tuple[Delivery, int, int]]) -> None:
+        """Messages are held no longer."""
+        self.lose(parts)
+        self.link.wake()
+
     def look(self, now: float) -> float | None:
         """Time has passed: looks at the leases. Returns when to look again; None when none runs."""
         self.link.wake()
-        return self.expire(now, now + self.link.timeout if self.link.is_open else None)
+        return self.expire(now, now + self.link.timeout if self.link.is_live else None)
 
     async def arrival(self, timeout: float | None) -> None:
         """Returns when something is in the buffer, no more will come, or the time is over."""
@@ -130,7 +140,7 @@ class Intake(Holding[Message]):
         """Takes no more. Once this returns, all that was ever delivered is here."""
         if not self.attached:
             return
-        if self.link.is_open:
+        if self.link.is_live:
             waiter = asyncio.get_running_loop().create_future()
             self.link.conversation.stop(self.number, waiter, self.link.now() + self.link.timeout)
             self.link.wake()
@@ -161,12 +171,16 @@ class Intake(Holding[Message]):
 
     def abandon(self) -> None:
         """Stops without waiting: for iterators that were dropped, and for what was cancelled. May be called again."""
-        if self.attached and self.link.is_open:
+        if not self.attached or not self.link.is_open:
+            return
+        self.release_buffer()
+        self.link.wake()
+        if self.link.is_live:
             waiter = asyncio.get_running_loop().create_future()
             waiter.add_done_callback(self._abandoned)
             self.link.conversation.stop(self.number, waiter, self.link.now() + self.link.timeout)
-            self.release_buffer()
-            self.link.wake()
+        else:
+            self.forget()
 
     def _abandoned(self, answer: asyncio.Future[None]) -> None:
         answer.exception()  # whatever it was: nobody waits for it

@@ -1,6 +1,7 @@
-"""The link: one socket under one conversation. It moves bytes, keeps deadlines, and hands answers to those who wait.
+"""The link: a conversation, and the socket under it. It moves bytes, keeps deadlines, and hands answers to who waits.
 
-Everything that is asked within one turn of the event loop leaves in one write at its end.
+Everything that is asked within one turn of the event loop leaves in one write at its end. A lost socket is replaced by
+another one, and the conversation goes on: who waits for an answer notices nothing but the time.
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from wherry import errors
+from wherry.aio.connection import Connection
 from wherry.conversation import (
     Answered,
     Cancelled,
     Confirmed,
     ConsumerStopped,
+    ConsumerSuspended,
     Conversation,
     Delivered,
     Ended,
     Failed,
+    Interrupted,
+    LeasesLost,
     Settled,
     Welcomed,
 )
@@ -29,16 +34,19 @@ from wherry.model.options import Receipt
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from wherry.aio.reconnecting import Reconnector
     from wherry.conversation.asks import Ask
+    from wherry.delivery import Delivery
     from wherry.model import commands
 
 T = TypeVar("T")
 logger = logging.getLogger("wherry")
 
-WRITE_HIGH_BYTES = 4_194_304
-WRITE_LOW_BYTES = 1_048_576
+CONNECTING, CONNECTED, RECONNECTING, CLOSED = "connecting", "connected", "reconnecting", "closed"
 CLOSE_S = 5.0
 """How long a closing connection may take to send what it still has to say."""
+AWAY_S = 2.0
+"""How long an end waits for what is not answered, while there is no broker that could answer."""
 SETTLE_LATENCY_S = 0.005
 """How long a settle may wait for company while the user's code does not let the event loop turn."""
 
@@ -55,6 +63,12 @@ class Intake(Protocol):
     def stopped(self, error: errors.WherryError) -> None:
         """No more will come."""
 
+    def suspended(self) -> None:
+        """No more will come before there is another connection: the broker shuts down."""
+
+    def leases_lost(self, parts: Sequence[tuple[Delivery, int, int]]) -> None:
+        """Messages are held no longer: (delivery, low, high) of each range."""
+
     def look(self, now: float) -> float | None:
         """Time has passed: looks at the leases. Returns when to look again; None when none runs."""
 
@@ -65,30 +79,44 @@ class Intake(Protocol):
         """Waits until nothing is held any more, `grace` seconds at most, and hands back the rest unspent."""
 
 
-class Link(asyncio.BufferedProtocol):
-    """A connection to a broker.
+class Link:
+    """A connection to a broker, over as many sockets as it takes.
 
     Args:
         conversation: what is said.
         timeout: how long a request may take when it does not say itself, in seconds.
+        reconnector: gets its sockets; without one, the first that is lost is the last.
+        on_status: called with each new status.
         loop: the event loop, and the clock; the running one when not given.
 
     Attributes:
         intakes: consumers by number, those too that take no more but hold messages still.
+        status: `connecting`, `connected`, `reconnecting` or `closed`.
+        transport: the socket that there is; None while there is none.
     """
 
     def __init__(
-        self, conversation: Conversation, timeout: float, loop: asyncio.AbstractEventLoop | None = None
+        self,
+        conversation: Conversation,
+        timeout: float,
+        reconnector: Reconnector | None = None,
+        on_status: Callable[[str], None] | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.conversation = conversation
         self.timeout = timeout
         self.intakes: dict[int, Intake] = {}
+        self.status = CONNECTING
+        self.transport: asyncio.Transport | None = None
+        self._reconnector = reconnector
+        self._on_status = on_status
         self._loop = asyncio.get_running_loop() if loop is None else loop
-        self._transport: asyncio.Transport | None = None
         self._welcomed: asyncio.Future[None] = self._loop.create_future()
-        self._ended: asyncio.Future[errors.WherryError] = self._loop.create_future()
+        self._gone: asyncio.Future[None] | None = None
+        self._reconnecting: asyncio.Task[None] | None = None
         self._room: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[None] | None = None
+        self._is_writing_held = False
         self._flush_soon = False
         self._deadline: asyncio.TimerHandle | None = None
         self._heartbeat: asyncio.TimerHandle | None = None
@@ -96,20 +124,22 @@ class Link(asyncio.BufferedProtocol):
         self._leases_at = 0.0
         self._heard_at = 0.0
 
-    # Called by the event loop.
+    # Called by its connections.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def make_connection(self) -> Connection:
+        """The next connection's end."""
+        return Connection(self)
+
+    def connected(self, transport: asyncio.Transport) -> None:
         """The socket is there: say HELLO."""
-        transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
-        self._transport = transport
-        transport.set_write_buffer_limits(WRITE_HIGH_BYTES, WRITE_LOW_BYTES)
+        if self.transport is not None or self.status == CLOSED:
+            transport.abort()
+            return
+        self.transport = transport
+        self._gone = self._loop.create_future()
         self.flush()
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (the reader knows better)
-        """Where the event loop puts the next bytes."""
-        return self.conversation.reader.get_buffer()
-
-    def buffer_updated(self, nbytes: int) -> None:
+    def received(self, nbytes: int) -> None:
         """Bytes have come."""
         self._heard_at = self._loop.time()
         conversation = self.conversation
@@ -117,38 +147,69 @@ class Link(asyncio.BufferedProtocol):
         self.wake()
         if self._idle is not None and not conversation.unanswered and not self._idle.done():
             self._idle.set_result(None)
+        if self._room is not None and not conversation.is_full and not self._is_writing_held:
+            self._make_room()
 
-    def pause_writing(self) -> None:
+    def hold_publishers(self) -> None:
         """Much waits to be written: publishers wait."""
-        self._room = self._loop.create_future()
+        self._is_writing_held = True
+        if self._room is None:
+            self._room = self._loop.create_future()
 
-    def resume_writing(self) -> None:
+    def release_publishers(self) -> None:
         """There is room again."""
+        self._is_writing_held = False
+        if not self.conversation.is_full:
+            self._make_room()
+
+    def _make_room(self) -> None:
         if self._room is not None:
             self._room.set_result(None)
             self._room = None
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         error = errors.Disconnected(f"the connection to the broker is gone: {exc or 'it was closed'}")
         error.__cause__ = exc
-        self._tell(self.conversation.end(error))
-        self._transport = None
-        self.resume_writing()
-        if self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
-        for timer in (self._deadline, self._heartbeat, self._leases):
-            if timer is not None:
-                timer.cancel()
-        if not self._ended.done():
-            self._ended.set_result(self.conversation.ended or error)
+        self.transport = None
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+        is_last = self._reconnector is None or self.status in {CONNECTING, CLOSED}
+        self._tell(self.conversation.end(error) if is_last else self.conversation.lose(error))
+        self._fail_welcome(self.conversation.ended or error)
+        self.release_publishers()
+        if self._reconnector is not None and self.conversation.ended is None and self._reconnecting is None:
+            self._set_status(RECONNECTING)
+            self._reconnecting = self._loop.create_task(self._reconnect(self._reconnector))
+
+    async def _reconnect(self, reconnector: Reconnector) -> None:
+        try:
+            await reconnector.connect_again(self)
+        except errors.WherryError as error:
+            self._tell(self.conversation.end(error))
+        finally:
+            self._reconnecting = None
+
+    def begin(self) -> asyncio.Future[None]:
+        """Another socket is about to be tried; what is returned is done when the broker has accepted it."""
+        if self._welcomed.done():
+            self._welcomed = self._loop.create_future()
+            self.conversation.reopen()
+        return self._welcomed
 
     # Called by the client's other parts.
 
     @property
     def is_open(self) -> bool:
-        """Whether requests can be made."""
-        return self.conversation.ended is None and self._transport is not None
+        """Whether requests can be made; while there is no connection, they wait for one."""
+        return self.conversation.ended is None and self.status != CONNECTING
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a connection."""
+        return self.status == CONNECTED and self.conversation.is_live
 
     def now(self) -> float:
         """The time, in seconds of the event loop's clock."""
@@ -175,10 +236,6 @@ class Link(asyncio.BufferedProtocol):
             over.cancel()
             timer.cancel()
 
-    def wait_welcome(self) -> asyncio.Future[None]:
-        """Done when the broker has accepted the connection; fails when it does not."""
-        return self._welcomed
-
     def check_open(self) -> None:
         """Raises what ended the conversation, if it has ended."""
         error = self.conversation.ended
@@ -186,8 +243,11 @@ class Link(asyncio.BufferedProtocol):
             raise errors.Disconnected(str(error)) from error
 
     async def room(self) -> None:
-        """Returns when there is room for more to be written."""
-        while self._room is not None:
+        """Returns when there is room for more to be written, and fewer publishes have no answer than a broker takes."""
+        while self._room is not None or self.conversation.is_full:
+            if self._room is None:
+                self._room = self._loop.create_future()
+            self.wake()
             await asyncio.shield(self._room)
 
     async def request(self, make: Callable[[int], commands.Request], timeout: float | None = None) -> Any:
@@ -225,11 +285,11 @@ class Link(asyncio.BufferedProtocol):
             self._on_leases()
 
     async def settled(self) -> None:
-        """Returns when nothing is unanswered any more, or the time for a request is over."""
+        """Returns when nothing is unanswered any more, or the time is over: less without a broker."""
         if self.is_open and self.conversation.unanswered:
             self._idle = self._loop.create_future()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle, self.timeout)
+                await asyncio.wait_for(self._idle, self.timeout if self.is_live else min(AWAY_S, self.timeout))
 
     def wake(self) -> None:
         """Has what was said written at the end of this turn of the event loop."""
@@ -243,31 +303,36 @@ class Link(asyncio.BufferedProtocol):
 
     def flush(self) -> None:
         """Writes what was said, now."""
-        transport = self._transport
+        transport = self.transport
         if transport is None or transport.is_closing():
-            return
-        pieces = self.conversation.data_to_send()
-        if pieces:
+            self.conversation.gather()
+        elif pieces := self.conversation.data_to_send():
             transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         self._set_deadline()
 
     async def close(self) -> None:
         """Says GOODBYE and waits until the socket is closed."""
-        if self.is_open:
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.wait((self._reconnecting,))
+        if self.is_live:
             self.conversation.close()
             self.flush()
-        if self._transport is not None:
-            self._transport.close()
+        self._set_status(CLOSED)
+        if self.transport is not None and self._gone is not None:
+            gone = self._gone
+            self.transport.close()
             try:
-                await asyncio.wait_for(asyncio.shield(self._ended), CLOSE_S)
+                await asyncio.wait_for(asyncio.shield(gone), CLOSE_S)
             except TimeoutError:
                 self.abort()
-                await self._ended
+                await gone
+        self._tell(self.conversation.end(errors.Disconnected("the connection to the broker is gone: it was closed")))
 
     def abort(self) -> None:
         """Closes the socket, whatever waits to be written."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
 
     # Inside.
 
@@ -278,6 +343,9 @@ class Link(asyncio.BufferedProtocol):
     def _tell_welcomed(self, event: Welcomed) -> None:
         if not self._welcomed.done():
             self._welcomed.set_result(None)
+        self._set_status(CONNECTED)
+        if event.welcome.producer_ms:  # what is older must not be sent again
+            self.timeout = min(self.timeout, event.welcome.producer_ms / 2000)
         if event.welcome.heartbeat_ms:
             self._heartbeat = self._loop.call_later(event.welcome.heartbeat_ms / 1000, self._beat)
 
@@ -316,15 +384,46 @@ class Link(asyncio.BufferedProtocol):
         if intake is not None:
             intake.stopped(event.error)
 
+    def _tell_suspended(self, event: ConsumerSuspended) -> None:
+        intake = self.intakes.get(event.consumer)
+        if intake is not None:
+            intake.suspended()
+
+    def _tell_leases_lost(self, event: LeasesLost) -> None:
+        intake = self.intakes.get(event.consumer)
+        if intake is not None:
+            intake.leases_lost(event.parts)
+
+    def _tell_interrupted(self, event: Interrupted) -> None:
+        logger.info("%s; connecting again", event.error)
+        self.abort()
+
     def _tell_ended(self, event: Ended) -> None:
-        if not self._welcomed.done():
-            self._welcomed.set_exception(event.error)
-            self._welcomed.exception()  # told, whether anybody still waits for it or not
+        self._fail_welcome(event.error)
+        self._set_status(CLOSED)
         intakes, self.intakes = self.intakes, {}
         for intake in intakes.values():
             intake.stopped(event.error)
-        if self._transport is not None:
-            self._transport.close()
+        self._make_room()
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+        for timer in (self._deadline, self._heartbeat, self._leases):
+            if timer is not None:
+                timer.cancel()
+        if self.transport is not None:
+            self.transport.close()
+
+    def _fail_welcome(self, error: errors.WherryError) -> None:
+        if not self._welcomed.done():
+            self._welcomed.set_exception(error)
+            self._welcomed.exception()  # told, whether anybody still waits for it or not
+
+    def _set_status(self, status: str) -> None:
+        if self.status in {status, CLOSED}:
+            return
+        self.status = status
+        if self._on_status is not None:
+            self._on_status(status)
 
     def _set_deadline(self) -> None:
         if self._deadline is None:
@@ -347,11 +446,11 @@ class Link(asyncio.BufferedProtocol):
     def _beat(self) -> None:
         """Once an interval: the broker hears from us, and two intervals without hearing from it end the connection."""
         welcome = self.conversation.welcome
-        if not self.is_open or welcome is None:
+        if not self.is_live or welcome is None:
             return
         interval, now = welcome.heartbeat_ms / 1000, self.now()
         if now - self._heard_at >= 2 * interval:
-            self._tell(self.conversation.end(errors.Disconnected(f"the broker was silent for {2 * interval:g} s")))
+            self._tell(self.conversation.lose(errors.Disconnected(f"the broker was silent for {2 * interval:g} s")))
             self.abort()
             return
         self.conversation.ping()
@@ -367,6 +466,9 @@ _TELL: dict[type, Callable[[Link, Any], None]] = {
     Failed: Link._tell_failed,  # noqa: SLF001
     Delivered: Link._tell_delivered,  # noqa: SLF001
     Cancelled: Link._tell_cancelled,  # noqa: SLF001
+    ConsumerSuspended: Link._tell_suspended,  # noqa: SLF001
+    LeasesLost: Link._tell_leases_lost,  # noqa: SLF001
+    Interrupted: Link._tell_interrupted,  # noqa: SLF001
     ConsumerStopped: Link._tell_stopped,  # noqa: SLF001
     Ended: Link._tell_ended,  # noqa: SLF001
 }

@@ -95,7 +95,7 @@ class Queue:
         check_size(len(message[0]) + len(message[1]), link.conversation.block_bytes_max)
         started, tries = link.now(), 0
         while True:
-            if link._room is not None:  # noqa: SLF001 (saves a coroutine a message)
+            if link._room is not None or link.conversation.is_full:  # noqa: SLF001 (saves a coroutine a message)
                 await link.room()
             link.check_open()
             waiter: asyncio.Future[Receipt] = link._loop.create_future()  # noqa: SLF001 (likewise)

@@ -10,24 +10,29 @@ with one envelope are one PUBLISH, settles of one kind are one SETTLE. What else
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
-from itertools import chain
+from heapq import heappop
 from typing import TYPE_CHECKING, Any
 
 from wherry import errors
+from wherry.conversation.asking import JOIN_BYTES_MAX, Asking
+from wherry.conversation.consuming import Attach
 from wherry.conversation.events import (
     Answered,
     Cancelled,
     Confirmed,
     ConsumerStopped,
+    ConsumerSuspended,
     Delivered,
     Ended,
     Event,
     Failed,
+    Interrupted,
+    LeasesLost,
     Settled,
     Welcomed,
 )
 from wherry.conversation.outcomes import (
+    Pending,
     again,
     failed,
     goodbye_error,
@@ -36,18 +41,16 @@ from wherry.conversation.outcomes import (
     stale_error,
     timed_out,
 )
-from wherry.conversation.pending import PLAIN, Consumer, Envelope, Other, Publish, Settle
+from wherry.conversation.pending import PLAIN, Envelope, Other, Publish, Settle
 from wherry.delivery import Delivery
 from wherry.model import commands, replies
-from wherry.model.commands import Verb
-from wherry.model.fields import BATCH_MESSAGES_MAX, HEADER_BYTES_MAX
 from wherry.wire import codec
-from wherry.wire.framing import FRAME_BYTES_MAX, PREFIX_BYTES, FrameReader
-from wherry.wire.messages import pack_sizes
+from wherry.wire.framing import FRAME_BYTES_MAX, FrameReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
+    from wherry.conversation.consuming import Consumer
     from wherry.wire.framing import Frame
 
 __all__ = [
@@ -56,216 +59,37 @@ __all__ = [
     "Cancelled",
     "Confirmed",
     "ConsumerStopped",
+    "ConsumerSuspended",
     "Conversation",
     "Delivered",
     "Ended",
     "Envelope",
     "Event",
     "Failed",
+    "Interrupted",
+    "LeasesLost",
     "Settled",
     "Welcomed",
     "refusal",
 ]
 
-JOIN_BYTES_MAX = 1_048_576
-"""A joined publish is sent once it has this many bytes, so that no frame keeps the others waiting for long."""
-JOIN_MESSAGES_MAX = 4_096
-SETTLE_ROWS_MAX = 1_024
-_REQUEST_MAX = 0xFFFF_FFFF
 
-
-class Conversation:
-    """The client's half of one connection.
+class Conversation(Asking):
+    """The client's half of a conversation, over one connection or, with a producer, over one after the other.
 
     Args:
         token: what to show to the broker.
         name: what the client calls itself.
         heartbeat_ms: the longest interval after which to send a PING.
+        scratch: a receive buffer shared by all conversations of the thread.
+        producer: a random id, by which the conversation goes on over several connections; "" for one connection only.
 
     Attributes:
         reader: cuts received bytes into frames.
         welcome: what the broker said to HELLO; None before it did.
         ended: why the conversation is over; None while it is not.
+        is_live: whether there is a connection: what is asked for without one leaves once there is.
     """
-
-    def __init__(
-        self, token: str = "", name: str = "", heartbeat_ms: int = 0, scratch: memoryview | None = None
-    ) -> None:
-        self.reader = FrameReader(FRAME_BYTES_MAX, scratch)
-        self.welcome: replies.Welcome | None = None
-        self.ended: errors.WherryError | None = None
-        self._out: list[bytes] = [
-            codec.encode(commands.Hello("wherry", codec.VERSION, codec.VERSION, token, name, heartbeat_ms))
-        ]
-        self._number = 0
-        self._unanswered: dict[int, Publish | Settle | Other] = {}
-        self._deadlines: list[tuple[float, int]] = []
-        self._publishes: dict[str, Publish] = {}
-        self._settles: dict[tuple[Any, ...], Settle] = {}
-        self._extending: tuple[Any, ...] | None = None
-        self._join_bytes_max = JOIN_BYTES_MAX
-        self._consumers: dict[int, Consumer] = {}
-        self._due_credit: dict[int, None] = {}
-        self._consumer_number = 0
-
-    # What the client wants.
-
-    @property
-    def block_bytes_max(self) -> int:
-        """How many bytes of messages fit into one frame."""
-        limit = self.welcome.frame_bytes_max if self.welcome else FRAME_BYTES_MAX
-        return limit - HEADER_BYTES_MAX - PREFIX_BYTES
-
-    @property
-    def unanswered(self) -> int:
-        """How many requests have no answer yet, sent or not."""
-        return len(self._unanswered) + len(self._publishes) + len(self._settles)
-
-    def publish(
-        self, queue: str, envelope: Envelope, message: tuple[bytes, bytes], waiter: Any, deadline: float
-    ) -> None:
-        """Publishes one message; its neighbours may travel, and be refused, together with it or apart.
-
-        One with a dedupe key travels alone: the key would stand for all of its frame.
-
-        Args:
-            queue: the queue's name.
-            envelope: what is asked for the message.
-            message: its packed headers, and its body.
-            waiter: comes back in Confirmed or Failed.
-            deadline: when to give up.
-        """
-        if envelope.dedupe:
-            self.publish_batch(queue, envelope, (message,), waiter, deadline)
-            return
-        size = len(message[0]) + len(message[1])
-        current = self._publishes.get(queue)
-        if current is not None and (
-            current.envelope != envelope
-            or current.deadline != deadline
-            or current.size + size > self._join_bytes_max
-            or len(current.waiters) == JOIN_MESSAGES_MAX
-        ):
-            self._send_publish(self._publishes.pop(queue))
-            current = None
-        if current is None:
-            current = Publish(queue, envelope, deadline, divisible=True)
-            self._publishes[queue] = current
-        current.pieces += message
-        current.size += size
-        current.waiters.append(waiter)
-
-    def publish_batch(
-        self, queue: str, envelope: Envelope, messages: Sequence[tuple[bytes, bytes]], waiter: Any, deadline: float
-    ) -> None:
-        """Publishes messages that are stored together or not at all; they fit into one frame."""
-        lengths = pack_sizes([len(headers) + len(body) for headers, body in messages])
-        self.publish_block(queue, envelope, lengths, b"".join(chain.from_iterable(messages)), waiter, deadline)
-
-    def publish_block(
-        self, queue: str, envelope: Envelope, lengths: bytes, block: bytes, waiter: Any, deadline: float
-    ) -> None:
-        """The same, with the messages as the wire has them: their lengths, and their bytes back to back."""
-        assert len(lengths) <= 4 * BATCH_MESSAGES_MAX
-        if queue in self._publishes:
-            self._send_publish(self._publishes.pop(queue))
-        batch = Publish(queue, envelope, deadline, divisible=False)
-        batch.waiters.append(waiter)
-        self._send_block(batch, lengths, block)
-
-    def settle(
-        self,
-        delivery: Delivery,
-        verb: Verb,
-        first: int,
-        count: int,
-        waiter: Any,
-        deadline: float,
-        duration_ms: int | None = None,
-        text: str = "",
-    ) -> None:
-        """Settles a range of a delivery; see `Delivery.open` and `finish` for what that means for credit."""
-        # No SETTLE names an offset twice: attempts are kept apart, since one message may be in hand under two.
-        key = (delivery.queue, verb, duration_ms, text, delivery.epoch, delivery.attempt)
-        if self._extending is not None and (key != self._extending or first < self._settles[key].end):
-            # What is settled, or extended again, was extended before: the EXTEND leaves first.
-            self._send_settle(self._settles.pop(self._extending))
-            self._extending = None
-        current = self._settles.get(key)
-        if current is not None and (len(current.rows) >= SETTLE_ROWS_MAX or current.total + count > BATCH_MESSAGES_MAX):
-            self._send_settle(self._settles.pop(key))
-            current = None
-        if current is None:
-            current = Settle(delivery.queue, verb, delivery.epoch, duration_ms, text, deadline)
-            self._settles[key] = current
-            self._extending = key if verb == Verb.EXTEND else self._extending
-        current.add(first, count, delivery.attempt)
-        if waiter is not None:
-            current.waiters.append((waiter, first, count))
-
-    def request(self, make: Callable[[int], commands.Request], waiter: Any, deadline: float) -> None:
-        """Sends any other request.
-
-        Args:
-            make: makes the command for a request's number.
-            waiter: comes back in Answered or Failed.
-            deadline: when to give up.
-        """
-        self._gather()
-        number = self._next_number()
-        self._out.append(codec.encode(make(number)))
-        self._await(number, Other(waiter), deadline)
-
-    def consume(self, queue: str, window: int, lease_ms: int, waiter: Any, deadline: float) -> int:
-        """Attaches a consumer.
-
-        Args:
-            queue: the queue's name.
-            window: how many messages may be in the client's hands at a time.
-            lease_ms: how long a lease is to run; 0 for the queue's own.
-            waiter: comes back in Answered or Failed.
-            deadline: when to give up.
-
-        Returns:
-            The consumer's number, which Delivered and ConsumerStopped name.
-        """
-        self._consumer_number += 1
-        number = self._consumer_number
-        self._consumers[number] = Consumer(queue, window)
-        self.request(lambda request: commands.Consume(request, number, queue, window, lease_ms), waiter, deadline)
-        return number
-
-    def stop(self, consumer: int, waiter: Any, deadline: float) -> None:
-        """Detaches a consumer. What is delivered until the answer comes is still told of."""
-        self.request(lambda request: commands.Stop(request, consumer), waiter, deadline)
-
-    def forget(self, consumer: int) -> None:
-        """Forgets a consumer that was stopped."""
-        self._consumers.pop(consumer, None)
-
-    def finish(self, consumer: int, count: int) -> None:
-        """Takes note that `count` messages of a consumer are in the client's hands no longer."""
-        known = self._consumers.get(consumer)
-        if known is not None:
-            known.finished += count
-            # A quarter of the window at a time: few frames, and the broker never runs dry.
-            if known.finished + known.window - known.granted >= max(1, known.window // 4):
-                self._due_credit[consumer] = None
-
-    def ping(self) -> None:
-        """Sends a PING; the answer shows in the bytes that come, no event does."""
-        self._out.append(codec.encode(commands.Ping()))
-
-    def close(self) -> None:
-        """Says GOODBYE."""
-        self._gather()
-        self._out.append(codec.encode(commands.Goodbye()))
-
-    def data_to_send(self) -> list[bytes]:
-        """The bytes to write now, in order."""
-        self._gather()
-        out, self._out = self._out, []
-        return out
 
     # What comes in.
 
@@ -292,11 +116,34 @@ class Conversation:
         """The connection is gone: everything that waits has failed."""
         if self.ended is not None:
             return []
-        self.ended = error
-        pending = [*self._unanswered.values(), *self._publishes.values(), *self._settles.values()]
+        self.ended, self.is_live = error, False
+        pending: list[Pending] = [*self._unanswered.values(), *self._publishes.values(), *self._settles.values()]
         self._unanswered, self._publishes, self._settles, self._out = {}, {}, {}, []
         events = [event for each in pending for event in failed(each, lambda: again(error))]
         return [*events, Ended(error)]
+
+    def lose(self, error: errors.WherryError) -> list[Event]:
+        """The connection is lost. What may be sent again is kept for the next one; all else has failed.
+
+        Without a producer, or if the broker remembers none, the conversation is over.
+        """
+        if self.ended is not None or not self.is_live:
+            return []
+        if not self._hello.producer or not self._sequenced:
+            return self.end(error)
+        self.gather()
+        self.is_live, self._out = False, []
+        events: list[Event] = []
+        for number, pending in list(self._unanswered.items()):
+            if isinstance(pending, Other) and not pending.repeatable:
+                del self._unanswered[number]
+                events += failed(pending, lambda: again(error))
+        return [*events, Interrupted(error)]
+
+    def reopen(self) -> None:
+        """Begins the same opening again, for another connection."""
+        self.reader = FrameReader(FRAME_BYTES_MAX, self._scratch)
+        self._out = [codec.encode(self._hello)]
 
     def expire(self, now: float) -> list[Event]:
         """Fails what has waited for too long."""
@@ -304,6 +151,7 @@ class Conversation:
         while self._deadlines and self._deadlines[0][0] <= now:
             pending = self._unanswered.pop(heappop(self._deadlines)[1], None)
             if pending is not None:
+                self._done(pending)
                 events += failed(pending, timed_out)
         return events
 
@@ -312,70 +160,54 @@ class Conversation:
         self._drop_answered()
         return self._deadlines[0][0] if self._deadlines else None
 
-    # Inside: out.
-
-    def _next_number(self) -> int:
-        self._number = self._number % _REQUEST_MAX + 1
-        return self._number
-
-    def _await(self, number: int, pending: Publish | Settle | Other, deadline: float) -> None:
-        self._drop_answered()  # else the deadlines of all that was answered in time would pile up until they pass
-        self._unanswered[number] = pending
-        heappush(self._deadlines, (deadline, number))
-
-    def _drop_answered(self) -> None:
-        while self._deadlines and self._deadlines[0][1] not in self._unanswered:
-            heappop(self._deadlines)
-
-    def _gather(self) -> None:
-        publishes, self._publishes = self._publishes, {}
-        for publish in publishes.values():
-            self._send_publish(publish)
-        settles, self._settles, self._extending = self._settles, {}, None
-        for settle in settles.values():
-            self._send_settle(settle)
-        for number in self._due_credit:
-            consumer = self._consumers.get(number)
-            if consumer is not None:
-                consumer.granted = consumer.finished + consumer.window
-                self._out.append(codec.encode(commands.Credit(number, consumer.granted)))
-        self._due_credit.clear()
-
-    def _send_publish(self, publish: Publish) -> None:
-        pieces, publish.pieces = publish.pieces, []
-        lengths = pack_sizes([len(a) + len(b) for a, b in zip(pieces[::2], pieces[1::2], strict=True)])
-        self._send_block(publish, lengths, b"".join(pieces))
-
-    def _send_block(self, publish: Publish, lengths: bytes, block: bytes) -> None:
-        number = self._next_number()
-        command = commands.Publish(number, publish.queue, lengths, *publish.envelope, publish.divisible)
-        self._out.append(codec.encode(command, block))
-        self._await(number, publish, publish.deadline)
-
-    def _send_settle(self, settle: Settle) -> None:
-        number = self._next_number()
-        rows = tuple((row[0], row[1], row[2]) for row in settle.rows)
-        command = commands.Settle(
-            number, settle.queue, settle.verb, settle.epoch, rows, settle.duration_ms, settle.text
-        )
-        self._out.append(codec.encode(command))
-        self._await(number, settle, settle.deadline)
-
-    # Inside: in.
+    # Inside.
 
     def _welcomed(self, welcome: replies.Welcome) -> list[Event]:
         self.welcome = welcome
+        self._sequenced = bool(self._hello.producer and welcome.producer_ms)
         # What one client may publish, another is delivered.
         self.reader.frame_bytes_max = max(FRAME_BYTES_MAX, welcome.frame_bytes_max)
         self._join_bytes_max = min(JOIN_BYTES_MAX, self.block_bytes_max)
-        return [Welcomed(welcome)]
+        if self.is_live:
+            return [Welcomed(welcome)]
+        self.is_live = True
+        return [Welcomed(welcome), *self._resume(welcome.epoch)]
+
+    def _resume(self, epoch: int) -> list[Event]:
+        """Says again what has no answer, settles before consumers: what they no longer hold must not come again."""
+        events: list[Event] = []
+        attaching: dict[int, int] = {}
+        for number, pending in self._unanswered.items():
+            if isinstance(pending, Attach):
+                attaching[pending.consumer] = number
+            elif isinstance(pending, Settle):
+                assert pending.command is not None
+                self._out.append(codec.encode(pending.command._replace(again=True)))
+            else:
+                self._out.append(pending.frame)
+        for number, consumer in self._consumers.items():
+            if not consumer.stopping:
+                events += self._attach_again(attaching.get(number), number, consumer, epoch)
+        self._due_credit.clear()
+        return events
+
+    def _attach_again(self, request: int | None, number: int, consumer: Consumer, epoch: int) -> list[Event]:
+        if request is None:
+            request = self._next_number()
+            self._unanswered[request] = Attach(number, None)
+        self._out.append(codec.encode(consumer.consume_again(request, number, epoch)))
+        over = consumer.over(epoch)
+        return [LeasesLost(number, over)] if over else []
 
     def _confirmed(self, confirm: replies.Confirm) -> list[Event]:
         events: list[Event] = []
         for request, first, duplicate, *_ in confirm.confirms:
             publish = self._unanswered.pop(request, None)
             if isinstance(publish, Publish):  # or the client has given up on it
-                events.append(Confirmed(publish.waiters, publish.queue, first, confirm.durability, duplicate))
+                self._done(publish)
+                # One that was sent twice is no duplicate to the user, who has published it once.
+                is_other = duplicate and (not publish.sequence or bool(publish.envelope.dedupe))
+                events.append(Confirmed(publish.waiters, publish.queue, first, confirm.durability, is_other))
         return events
 
     def _settled(self, settled: replies.Settled) -> list[Event]:
@@ -388,15 +220,43 @@ class Conversation:
 
     def _answered(self, reply: Any) -> list[Event]:
         pending = self._unanswered.pop(reply.request, None)
+        if isinstance(pending, Attach):
+            return self._attached(pending, reply)
         return [Answered(pending.waiter, reply)] if isinstance(pending, Other) else []
+
+    def _attached(self, attach: Attach, done: replies.Done) -> list[Event]:
+        events: list[Event] = [] if attach.waiter is None else [Answered(attach.waiter, done)]
+        consumer = self._consumers.get(attach.consumer)
+        parts = consumer.among(done.stale) if consumer is not None and done.stale else []
+        return [*events, LeasesLost(attach.consumer, parts)] if parts else events
+
+    def _done(self, pending: Pending) -> None:
+        """A request will not be sent again."""
+        if isinstance(pending, Publish) and pending.sequence:
+            pending.frame = b""
+            self._sequence.done(pending.sequence)
 
     def _refused(self, error: replies.Error) -> list[Event]:
         pending = self._unanswered.pop(error.request, None)
         if pending is None:
             return []
+        if error.code == "draining" and self._waits_for_another(error.request, pending):
+            return []
+        self._done(pending)
+        if isinstance(pending, Attach) and pending.waiter is None:
+            return self._stopped(replies.Stopped(pending.consumer, error.code, error.text))
         if isinstance(pending, Publish) and pending.divisible:
             return refused_in_part(pending, error)
         return failed(pending, lambda: refusal(error))
+
+    def _waits_for_another(self, request: int, pending: Pending) -> bool:
+        """Whether what a broker refuses that shuts down is kept for the next one."""
+        if not isinstance(pending, Attach) and not (isinstance(pending, Publish) and pending.sequence):
+            return False
+        if not self._sequenced:
+            return False
+        self._unanswered[request] = pending
+        return True
 
     def _delivered(self, deliver: replies.Deliver) -> list[Event]:
         consumer = self._consumers.get(deliver.consumer)
@@ -412,15 +272,18 @@ class Conversation:
         return [Cancelled(cancelled.consumer, cancelled.deliveries)]
 
     def _stopped(self, stopped: replies.Stopped) -> list[Event]:
+        if stopped.code == "draining" and self._sequenced and stopped.consumer in self._consumers:
+            return [ConsumerSuspended(stopped.consumer)]
         self._consumers.pop(stopped.consumer, None)
         error = replies.Error(0, stopped.code, stopped.text)
         return [ConsumerStopped(stopped.consumer, refusal(error))]
 
     def _goodbye(self, goodbye: commands.Goodbye) -> list[Event]:
-        return self.end(goodbye_error(goodbye))
+        error = goodbye_error(goodbye)
+        return self.lose(error) if isinstance(error, errors.Disconnected) else self.end(error)
 
     def _pinged(self, ping: commands.Ping) -> list[Event]:
-        self._out.append(codec.encode(replies.Pong(ping.nonce)))
+        self._send(codec.encode(replies.Pong(ping.nonce)))
         return []
 
     def _ponged(self, _pong: replies.Pong) -> list[Event]:

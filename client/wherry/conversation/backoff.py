@@ -12,6 +12,8 @@ JITTER_PART = 0.5
 BACK_OFF_FACTOR = 2.0
 BACK_OFF_CAP_S = 30.0
 BACK_OFF_DOUBLINGS_MAX = 32
+RECONNECT_BASE_S = 0.1
+RECONNECT_CAP_S = 5.0
 
 
 def busy_pause_s(busy: errors.Busy, tries: int, left_s: float, jitter: float) -> float:
@@ -38,3 +40,14 @@ def busy_pause_s(busy: errors.Busy, tries: int, left_s: float, jitter: float) ->
     growth = JITTER_PART * BACK_OFF_FACTOR ** min(tries - 1, BACK_OFF_DOUBLINGS_MAX)
     grown = min(BACK_OFF_CAP_S, busy.retry_after * growth)
     return min(busy.retry_after + jitter * grown, left_s)
+
+
+def reconnect_pause_s(tries: int, jitter: float) -> float:
+    """How long to wait before the next attempt to connect: exponential, with full jitter.
+
+    Args:
+        tries: how many attempts have failed, from 0; the first one comes nearly at once.
+        jitter: a random number from 0 to 1.
+    """
+    grown = RECONNECT_BASE_S * BACK_OFF_FACTOR ** min(tries, BACK_OFF_DOUBLINGS_MAX)
+    return jitter * min(RECONNECT_CAP_S, grown)

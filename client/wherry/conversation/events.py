@@ -70,10 +70,42 @@ class Cancelled(NamedTuple):
     deliveries: Sequence[tuple[int, int, int]]
 
 
+class LeasesLost(NamedTuple):
+    """A consumer that was attached again holds messages no longer: (delivery, low, high) of each range."""
+
+    consumer: int
+    parts: Sequence[tuple[Delivery, int, int]]
+
+
+class ConsumerSuspended(NamedTuple):
+    """The broker has detached a consumer because it shuts down; it is attached again once there is a broker."""
+
+    consumer: int
+
+
+class Interrupted(NamedTuple):
+    """The connection is lost; the conversation goes on with `reopen` on another one."""
+
+    error: errors.WherryError
+
+
 class Ended(NamedTuple):
     """The conversation is over; all that waited has failed, in events before this one."""
 
     error: errors.WherryError
 
 
-Event = Welcomed | Confirmed | Settled | Answered | Failed | Delivered | ConsumerStopped | Cancelled | Ended
+Event = (
+    Welcomed
+    | Confirmed
+    | Settled
+    | Answered
+    | Failed
+    | Delivered
+    | ConsumerStopped
+    | ConsumerSuspended
+    | LeasesLost
+    | Cancelled
+    | Interrupted
+    | Ended
+)

@@ -15,7 +15,7 @@ from wherry.delivery import BaseMessage, Lease, columns
 from wherry.model.commands import Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from wherry.conversation import Conversation, Delivered
     from wherry.conversation.leases import Extension
@@ -67,7 +67,9 @@ class Holding(Generic[M]):
 
     def consume(self, waiter: Any, deadline: float) -> None:
         """Asks for messages; the waiter is told when the broker delivers."""
-        self.number = self._conversation.consume(self.queue, self._credit, self._lease_ms, waiter, deadline)
+        self.number = self._conversation.consume(
+            self.queue, self._credit, self._lease_ms, waiter, deadline, self.leases.held
+        )
         self.attached = True
 
     def forget(self) -> None:
@@ -91,6 +93,12 @@ class Holding(Generic[M]):
         """Gives the credit of cancelled messages back, and drops those that nobody has taken."""
         self._finish(self.leases.cancel(ranges))
         self._keep(lambda message: not message.cancelled)
+
+    def lose(self, parts: Iterable[tuple[Delivery, int, int]]) -> None:
+        """Messages are held no longer: another consumer may have them."""
+        for part in parts:
+            self._finish(self.leases.lose(*part))
+        self._keep(lambda message: not message.lost)
 
     def expire(self, now: float, deadline: float | None) -> float | None:
         """Time has passed: extends leases, hands messages back, and gives the credit of those back that are lost.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry import errors
+from wherry.conversation.consuming import Attach
 from wherry.conversation.events import Confirmed, Event, Failed, Settled
 from wherry.conversation.pending import Other, Publish, Settle
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from wherry.model import commands, replies
+
+Pending = Publish | Settle | Other | Attach
+"""A request that has no answer yet."""
 
 
 def refusal(error: replies.Error) -> errors.WherryError:
@@ -42,10 +46,10 @@ def refused_in_part(publish: Publish, error: replies.Error) -> list[Event]:
     return [Failed(waiters[:1], lambda: refusal(error)), Failed(waiters[1:], lambda: refusal(again))]
 
 
-def failed(pending: Publish | Settle | Other, error: Callable[[], errors.WherryError]) -> list[Event]:
+def failed(pending: Pending, error: Callable[[], errors.WherryError]) -> list[Event]:
     """A request has failed: each that waits for it is told."""
-    if isinstance(pending, Other):
-        return [Failed([pending.waiter], error)]
+    if isinstance(pending, Other | Attach):
+        return [Failed([pending.waiter], error)] if pending.waiter is not None else []
     if isinstance(pending, Settle):
         return [Settled([(waiter, error()) for waiter, _, _ in pending.waiters])]
     return [Failed(pending.waiters, error)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
+    from wherry.model.commands import Settle as Command
     from wherry.model.commands import Verb
 
 
@@ -23,15 +24,22 @@ PLAIN = Envelope()
 
 
 class Publish:
-    """A PUBLISH: being gathered, or sent and not answered yet."""
+    """A PUBLISH: being gathered, or sent and not answered yet.
 
-    __slots__ = ("deadline", "divisible", "envelope", "pieces", "queue", "size", "waiters")
+    Attributes:
+        sequence: its number among those of the producer; 0 for none.
+        frame: its bytes, once it was sent, for as long as they may have to be sent again.
+    """
+
+    __slots__ = ("deadline", "divisible", "envelope", "frame", "pieces", "queue", "sequence", "size", "waiters")
 
     def __init__(self, queue: str, envelope: Envelope, deadline: float, *, divisible: bool) -> None:
         self.queue = queue
         self.envelope = envelope
         self.deadline = deadline
         self.divisible = divisible
+        self.sequence = 0
+        self.frame = b""
         self.pieces: list[bytes] = []
         self.size = 0
         self.waiters: list[Any] = []
@@ -40,7 +48,7 @@ class Publish:
 class Settle:
     """A SETTLE: being gathered, or sent and not answered yet. Each waiter comes with its range: first, count."""
 
-    __slots__ = ("deadline", "duration_ms", "epoch", "queue", "rows", "text", "total", "verb", "waiters")
+    __slots__ = ("command", "deadline", "duration_ms", "epoch", "queue", "rows", "text", "total", "verb", "waiters")
 
     def __init__(self, queue: str, verb: Verb, epoch: int, duration_ms: int | None, text: str, deadline: float) -> None:
         self.queue = queue
@@ -49,6 +57,7 @@ class Settle:
         self.duration_ms = duration_ms
         self.text = text
         self.deadline = deadline
+        self.command: Command | None = None
         self.rows: list[list[int]] = []
         self.total = 0
         self.waiters: list[tuple[Any, int, int]] = []
@@ -68,19 +77,49 @@ class Settle:
         return self.rows[-1][0] + self.rows[-1][1]
 
 
-class Other(NamedTuple):
-    """Any other request."""
+class Other:
+    """Any other request.
 
-    waiter: Any
+    Attributes:
+        waiter: who waits for the answer.
+        frame: its bytes.
+        repeatable: whether it may be sent again on another connection: done twice it does no more than done once.
+    """
+
+    __slots__ = ("frame", "repeatable", "waiter")
+
+    def __init__(self, waiter: Any, frame: bytes, *, repeatable: bool) -> None:
+        self.waiter = waiter
+        self.frame = frame
+        self.repeatable = repeatable
 
 
-class Consumer:
-    """The credit of a consumer: `window` messages may be in the client's hands at a time."""
+class Sequence:
+    """The numbers of a producer's publishes: which of them have no answer yet.
 
-    __slots__ = ("finished", "granted", "queue", "window")
+    Attributes:
+        last: the last number that was given.
+        answered: all numbers up to this one are answered.
+    """
 
-    def __init__(self, queue: str, window: int) -> None:
-        self.queue = queue
-        self.window = window
-        self.granted = window
-        self.finished = 0
+    __slots__ = ("_answered", "answered", "last")
+
+    def __init__(self) -> None:
+        self.last = self.answered = 0
+        self._answered: set[int] = set()
+
+    def __len__(self) -> int:
+        return self.last - self.answered
+
+    def next(self) -> int:
+        """The number of the next publish."""
+        self.last += 1
+        return self.last
+
+    def done(self, number: int) -> None:
+        """A publish is answered, or given up: it will not be sent again."""
+        answered = self._answered
+        answered.add(number)
+        while self.answered + 1 in answered:
+            self.answered += 1
+            answered.remove(self.answered)

@@ -1,0 +1,316 @@
+"""What a client asks for: publishes and settles that gather into few frames, consumers and their credit. Pure.
+
+Everything that was asked for and has no answer yet is kept by the number of its request, with what it takes to ask
+again on another connection.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from wherry.conversation.consuming import Attach, Consumer, nothing_held
+from wherry.conversation.pending import Envelope, Other, Publish, Settle
+from wherry.conversation.pending import Sequence as Numbers
+from wherry.model import commands, replies
+from wherry.model.commands import Verb
+from wherry.model.fields import BATCH_MESSAGES_MAX, HEADER_BYTES_MAX
+from wherry.wire import codec
+from wherry.wire.framing import FRAME_BYTES_MAX, PREFIX_BYTES, FrameReader
+from wherry.wire.messages import pack_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from wherry import errors
+    from wherry.conversation.consuming import Held
+    from wherry.conversation.outcomes import Pending
+    from wherry.delivery import Delivery
+
+JOIN_BYTES_MAX = 1_048_576
+"""A joined publish is sent once it has this many bytes, so that no frame keeps the others waiting for long."""
+JOIN_MESSAGES_MAX = 4_096
+SETTLE_ROWS_MAX = 1_024
+PUBLISHES_MAX = 8_192
+"""How many publishes may be without an answer before more should wait: a broker remembers twice as many."""
+REPEATABLE = frozenset(
+    {commands.Info, commands.ListQueues, commands.Peek, commands.Declare, commands.Alter, commands.Pause}
+)
+"""Requests that do no more when they are done twice, and so are sent again when their answer is lost."""
+_REQUEST_MAX = 0xFFFF_FFFF
+
+
+class Asking:
+    """The asking half of a conversation; see `Conversation`."""
+
+    def __init__(
+        self,
+        token: str = "",
+        name: str = "",
+        heartbeat_ms: int = 0,
+        scratch: memoryview | None = None,
+        producer: str = "",
+    ) -> None:
+        self.reader = FrameReader(FRAME_BYTES_MAX, scratch)
+        self.welcome: replies.Welcome | None = None
+        self.ended: errors.WherryError | None = None
+        self.is_live = True
+        self._hello = commands.Hello("wherry", codec.VERSION, codec.VERSION, token, name, heartbeat_ms, producer)
+        self._scratch = scratch
+        self._out: list[bytes] = [codec.encode(self._hello)]
+        self._number = 0
+        self._sequence = Numbers()
+        self._sequenced = False
+        self._unanswered: dict[int, Pending] = {}
+        self._deadlines: list[tuple[float, int]] = []
+        self._publishes: dict[str, Publish] = {}
+        self._settles: dict[tuple[Any, ...], Settle] = {}
+        self._extending: tuple[Any, ...] | None = None
+        self._join_bytes_max = JOIN_BYTES_MAX
+        self._consumers: dict[int, Consumer] = {}
+        self._due_credit: dict[int, None] = {}
+        self._consumer_number = 0
+
+    # What the client wants.
+
+    @property
+    def block_bytes_max(self) -> int:
+        """How many bytes of messages fit into one frame."""
+        limit = self.welcome.frame_bytes_max if self.welcome else FRAME_BYTES_MAX
+        return limit - HEADER_BYTES_MAX - PREFIX_BYTES
+
+    @property
+    def unanswered(self) -> int:
+        """How many requests have no answer yet, sent or not."""
+        return len(self._unanswered) + len(self._publishes) + len(self._settles)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many publishes have no answer that more should wait."""
+        return len(self._sequence) >= PUBLISHES_MAX
+
+    def publish(
+        self, queue: str, envelope: Envelope, message: tuple[bytes, bytes], waiter: Any, deadline: float
+    ) -> None:
+        """Publishes one message; its neighbours may travel, and be refused, together with it or apart.
+
+        One with a dedupe key travels alone: the key would stand for all of its frame.
+
+        Args:
+            queue: the queue's name.
+            envelope: what is asked for the message.
+            message: its packed headers, and its body.
+            waiter: comes back in Confirmed or Failed.
+            deadline: when to give up.
+        """
+        if envelope.dedupe:
+            self.publish_batch(queue, envelope, (message,), waiter, deadline)
+            return
+        size = len(message[0]) + len(message[1])
+        current = self._publishes.get(queue)
+        if current is not None and (
+            current.envelope != envelope
+            or current.deadline != deadline
+            or current.size + size > self._join_bytes_max
+            or len(current.waiters) == JOIN_MESSAGES_MAX
+        ):
+            self._send_publish(self._publishes.pop(queue))
+            current = None
+        if current is None:
+            current = Publish(queue, envelope, deadline, divisible=True)
+            self._publishes[queue] = current
+        current.pieces += message
+        current.size += size
+        current.waiters.append(waiter)
+
+    def publish_batch(
+        self, queue: str, envelope: Envelope, messages: Sequence[tuple[bytes, bytes]], waiter: Any, deadline: float
+    ) -> None:
+        """Publishes messages that are stored together or not at all; they fit into one frame."""
+        lengths = pack_sizes([len(headers) + len(body) for headers, body in messages])
+        self.publish_block(queue, envelope, lengths, b"".join(chain.from_iterable(messages)), waiter, deadline)
+
+    def publish_block(
+        self, queue: str, envelope: Envelope, lengths: bytes, block: bytes, waiter: Any, deadline: float
+    ) -> None:
+        """The same, with the messages as the wire has them: their lengths, and their bytes back to back."""
+        assert len(lengths) <= 4 * BATCH_MESSAGES_MAX
+        if queue in self._publishes:
+            self._send_publish(self._publishes.pop(queue))
+        batch = Publish(queue, envelope, deadline, divisible=False)
+        batch.waiters.append(waiter)
+        self._send_block(batch, lengths, block)
+
+    def settle(
+        self,
+        delivery: Delivery,
+        verb: Verb,
+        first: int,
+        count: int,
+        waiter: Any,
+        deadline: float,
+        duration_ms: int | None = None,
+        text: str = "",
+    ) -> None:
+        """Settles a range of a delivery; see `Delivery.open` and `finish` for what that means for credit."""
+        # No SETTLE names an offset twice: attempts are kept apart, since one message may be in hand under two.
+        key = (delivery.queue, verb, duration_ms, text, delivery.epoch, delivery.attempt)
+        if self._extending is not None and (key != self._extending or first < self._settles[key].end):
+            # What is settled, or extended again, was extended before: the EXTEND leaves first.
+            self._send_settle(self._settles.pop(self._extending))
+            self._extending = None
+        current = self._settles.get(key)
+        if current is not None and (len(current.rows) >= SETTLE_ROWS_MAX or current.total + count > BATCH_MESSAGES_MAX):
+            self._send_settle(self._settles.pop(key))
+            current = None
+        if current is None:
+            current = Settle(delivery.queue, verb, delivery.epoch, duration_ms, text, deadline)
+            self._settles[key] = current
+            self._extending = key if verb == Verb.EXTEND else self._extending
+        current.add(first, count, delivery.attempt)
+        if waiter is not None:
+            current.waiters.append((waiter, first, count))
+
+    def request(self, make: Callable[[int], commands.Request], waiter: Any, deadline: float) -> None:
+        """Sends any other request.
+
+        Args:
+            make: makes the command for a request's number.
+            waiter: comes back in Answered or Failed.
+            deadline: when to give up.
+        """
+        self.gather()
+        number = self._next_number()
+        command = make(number)
+        frame = codec.encode(command)
+        self._send(frame)
+        self._await(number, Other(waiter, frame, repeatable=type(command) in REPEATABLE), deadline)
+
+    def consume(
+        self,
+        queue: str,
+        window: int,
+        lease_ms: int,
+        waiter: Any,
+        deadline: float,
+        held: Callable[[], Iterable[Held]] = nothing_held,
+    ) -> int:
+        """Attaches a consumer.
+
+        Args:
+            queue: the queue's name.
+            window: how many messages may be in the client's hands at a time.
+            lease_ms: how long a lease is to run; 0 for the queue's own.
+            waiter: comes back in Answered or Failed.
+            deadline: when to give up.
+            held: tells what the client holds of this consumer, for when it is attached again.
+
+        Returns:
+            The consumer's number, which Delivered and ConsumerStopped name.
+        """
+        self._consumer_number += 1
+        number = self._consumer_number
+        consumer = self._consumers[number] = Consumer(queue, window, lease_ms, held)
+        self.gather()
+        request = self._next_number()
+        self._send(codec.encode(consumer.consume(request, number)))
+        self._await(request, Attach(number, waiter), deadline)
+        return number
+
+    def stop(self, consumer: int, waiter: Any, deadline: float) -> None:
+        """Detaches a consumer. What is delivered until the answer comes is still told of."""
+        if consumer in self._consumers:
+            self._consumers[consumer].stopping = True
+        self.request(lambda request: commands.Stop(request, consumer), waiter, deadline)
+
+    def forget(self, consumer: int) -> None:
+        """Forgets a consumer that was stopped."""
+        self._consumers.pop(consumer, None)
+
+    def finish(self, consumer: int, count: int) -> None:
+        """Takes note that `count` messages of a consumer are in the client's hands no longer."""
+        known = self._consumers.get(consumer)
+        if known is not None:
+            known.finished += count
+            # A quarter of the window at a time: few frames, and the broker never runs dry.
+            if known.finished + known.window - known.granted >= max(1, known.window // 4):
+                self._due_credit[consumer] = None
+
+    def ping(self) -> None:
+        """Sends a PING; the answer shows in the bytes that come, no event does."""
+        self._send(codec.encode(commands.Ping()))
+
+    def close(self) -> None:
+        """Says GOODBYE."""
+        self.gather()
+        self._send(codec.encode(commands.Goodbye()))
+
+    def gather(self) -> None:
+        """Ends what is gathering: it has its deadline from now on, whether it can be sent or not."""
+        publishes, self._publishes = self._publishes, {}
+        for publish in publishes.values():
+            self._send_publish(publish)
+        settles, self._settles, self._extending = self._settles, {}, None
+        for settle in settles.values():
+            self._send_settle(settle)
+        for number in self._due_credit:
+            consumer = self._consumers.get(number)
+            if consumer is not None:
+                consumer.granted = consumer.finished + consumer.window
+                self._send(codec.encode(commands.Credit(number, consumer.granted)))
+        self._due_credit.clear()
+
+    def data_to_send(self) -> list[bytes]:
+        """The bytes to write now, in order."""
+        self.gather()
+        out, self._out = self._out, []
+        return out
+
+    # Inside.
+
+    def _next_number(self) -> int:
+        self._number = self._number % _REQUEST_MAX + 1
+        return self._number
+
+    def _send(self, frame: bytes) -> None:
+        if self.is_live:
+            self._out.append(frame)
+
+    def _await(self, number: int, pending: Pending, deadline: float) -> None:
+        self._drop_answered()  # else the deadlines of all that was answered in time would pile up until they pass
+        self._unanswered[number] = pending
+        heappush(self._deadlines, (deadline, number))
+
+    def _drop_answered(self) -> None:
+        while self._deadlines and self._deadlines[0][1] not in self._unanswered:
+            heappop(self._deadlines)
+
+    def _send_publish(self, publish: Publish) -> None:
+        pieces, publish.pieces = publish.pieces, []
+        lengths = pack_sizes([len(a) + len(b) for a, b in zip(pieces[::2], pieces[1::2], strict=True)])
+        self._send_block(publish, lengths, b"".join(pieces))
+
+    def _send_block(self, publish: Publish, lengths: bytes, block: bytes) -> None:
+        number = self._next_number()
+        if self._sequenced:
+            publish.sequence = self._sequence.next()
+        answered = self._sequence.answered
+        command = commands.Publish(
+            number, publish.queue, lengths, *publish.envelope, publish.divisible, publish.sequence, answered
+        )
+        frame = codec.encode(command, block)
+        if publish.sequence:
+            publish.frame = frame
+        self._send(frame)
+        self._await(number, publish, publish.deadline)
+
+    def _send_settle(self, settle: Settle) -> None:
+        number = self._next_number()
+        rows = tuple((row[0], row[1], row[2]) for row in settle.rows)
+        command = commands.Settle(
+            number, settle.queue, settle.verb, settle.epoch, rows, settle.duration_ms, settle.text
+        )
+        settle.command = command
+        self._send(codec.encode(command))
+        self._await(number, settle, settle.deadline)

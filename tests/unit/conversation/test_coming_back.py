@@ -1,0 +1,314 @@
+"""A conversation over several connections: what is said again, and what becomes of the rest."""
+
+from __future__ import annotations
+
+import pytest
+
+from wherry import errors
+from wherry.conversation import (
+    PLAIN,
+    Answered,
+    Confirmed,
+    ConsumerStopped,
+    ConsumerSuspended,
+    Conversation,
+    Delivered,
+    Ended,
+    Envelope,
+    Failed,
+    Interrupted,
+    LeasesLost,
+    Settled,
+    Welcomed,
+    asking,
+)
+from wherry.conversation.pending import Sequence
+from wherry.model import commands, replies
+from wherry.model.commands import Verb
+from wherry.wire import codec
+from wherry.wire.framing import FrameReader
+from wherry.wire.messages import pack_sizes
+
+GONE = errors.Disconnected("gone")
+NEVER = 1e9
+
+
+class Talk:
+    """A conversation, and the broker's end of it."""
+
+    def __init__(self, producer="p", producer_ms=600_000):
+        self.conversation = Conversation(producer=producer)
+        self.epoch = 7
+        self.producer_ms = producer_ms
+        self.reader = FrameReader(1 << 30)
+        self.held = []
+        assert [type(each) for each in self.said()] == [commands.Hello]
+        self.welcome()
+
+    def said(self):
+        return [codec.decode(frame) for frame in self.reader.feed(b"".join(self.conversation.data_to_send()))]
+
+    def hear(self, *messages):
+        data = b"".join(codec.encode(each) for each in messages)
+        return self.conversation.receive(self.conversation.reader.feed(data))
+
+    def welcome(self):
+        return self.hear(replies.Welcome(1, self.epoch, 0, 1 << 20, "test", self.producer_ms, 1_000))
+
+    def lose(self):
+        return self.conversation.lose(GONE)
+
+    def come_back(self):
+        """Connects anew; returns what is said then."""
+        self.conversation.reopen()
+        assert [type(each) for each in self.said()] == [commands.Hello]
+        self.events = self.welcome()
+        return self.said()
+
+    def publish(self, waiter, envelope=PLAIN, queue="q"):
+        self.conversation.publish(queue, envelope, (b"\x80", b"x"), waiter, NEVER)
+
+    def consume(self, window=10, waiter="consume"):
+        number = self.conversation.consume("q", window, 0, waiter, NEVER, lambda: self.held)
+        request = self.said()[-1].request
+        assert self.hear(replies.Done(request)) == [Answered(waiter, replies.Done(request))]
+        return number
+
+    def deliver(self, consumer, first, count):
+        row = (first, count, 1, 0, 0, 0, "")
+        (event,) = self.hear(replies.Deliver(consumer, 1_000, (row,), pack_sizes([1] * count), b"\x80" * count))
+        assert isinstance(event, Delivered)
+        (delivery,) = event.deliveries
+        self.held.append((delivery, first, first + count))
+        return delivery
+
+
+def test_publishes_are_numbered_and_tell_what_is_answered():
+    talk = Talk()
+    talk.publish("a")
+    talk.publish("b", Envelope(key="k"))
+    first, second = talk.said()
+    assert [(each.sequence, each.answered) for each in (first, second)] == [(1, 0), (2, 0)]
+    talk.hear(replies.Confirm("memory", ((second.request, 2, False),)))
+    talk.publish("c")
+    (third,) = talk.said()
+    assert (third.sequence, third.answered) == (3, 0)
+    talk.hear(replies.Error(first.request, "busy", "full", retryable=True))
+    talk.publish("d")
+    (fourth,) = talk.said()
+    assert (fourth.sequence, fourth.answered) == (4, 2)
+
+
+def test_publishes_without_an_answer_are_sent_again_as_they_were():
+    talk = Talk()
+    talk.publish("a")
+    talk.publish("b", queue="other")
+    talk.publish("c", Envelope(key="k"))
+    before = talk.said()
+    talk.hear(replies.Confirm("memory", ((before[1].request, 1, False),)))
+    (interrupted,) = talk.lose()
+    assert isinstance(interrupted, Interrupted)
+    talk.publish("d")
+    assert talk.said() == []
+    again = talk.come_back()
+    assert again[:2] == [before[0], before[2]]
+    assert [each.sequence for each in again] == [1, 3, 4]
+    events = talk.hear(replies.Confirm("memory", tuple((each.request, 5, True) for each in again)))
+    assert [(each.waiters, each.duplicate) for each in events] == [(["a"], False), (["c"], False), (["d"], False)]
+
+
+def test_of_a_dedupe_key_a_duplicate_is_one():
+    talk = Talk()
+    talk.publish("a", Envelope(dedupe="k"))
+    talk.said()
+    talk.lose()
+    (again,) = talk.come_back()
+    (confirmed,) = talk.hear(replies.Confirm("memory", ((again.request, 5, True),)))
+    assert confirmed == Confirmed(["a"], "q", 5, "memory", duplicate=True)
+
+
+def test_what_was_given_up_is_not_sent_again():
+    talk = Talk()
+    talk.conversation.publish("q", PLAIN, (b"\x80", b"x"), "a", 10.0)
+    talk.said()
+    talk.lose()
+    (failed,) = talk.conversation.expire(10.0)
+    assert isinstance(failed.error(), errors.RequestTimeout)
+    talk.publish("b")
+    (publish,) = talk.come_back()
+    assert (publish.sequence, publish.answered) == (2, 1)
+
+
+def test_what_is_asked_without_a_connection_has_its_deadline():
+    talk = Talk()
+    talk.lose()
+    talk.conversation.publish("q", PLAIN, (b"\x80", b"x"), "a", 10.0)
+    talk.conversation.gather()
+    assert talk.conversation.next_deadline() == 10.0
+    assert len(talk.conversation.expire(10.0)) == 1
+    assert talk.come_back() == []
+
+
+def test_settles_are_sent_again_before_consumers():
+    talk = Talk()
+    number = talk.consume()
+    delivery = talk.deliver(number, 1, 3)
+    talk.conversation.settle(delivery, Verb.ACK, 1, 1, "ack", NEVER)
+    (settle,) = talk.said()
+    talk.held = [(delivery, 2, 4)]
+    talk.lose()
+    again, consume = talk.come_back()
+    assert again == settle._replace(again=True)
+    assert consume == commands.Consume(consume.request, number, "q", 8, 0, 7, ((2, 2, 1),))
+    assert talk.hear(replies.Settled(((settle.request, ()),))) == [Settled([("ack", None)])]
+
+
+def test_credit_goes_on_from_what_is_held():
+    talk = Talk()
+    number = talk.consume(window=4)
+    talk.deliver(number, 1, 4)
+    talk.lose()
+    (consume,) = talk.come_back()
+    assert consume.credit == 0
+    talk.hear(replies.Done(consume.request))
+    talk.conversation.finish(number, 4)
+    assert talk.said() == [commands.Credit(number, 4)]
+
+
+def test_what_is_held_no_longer_is_told():
+    talk = Talk()
+    number = talk.consume()
+    delivery = talk.deliver(number, 1, 5)
+    talk.lose()
+    (consume,) = talk.come_back()
+    assert talk.hear(replies.Done(consume.request, 0, ((2, 2), (9, 1)))) == [LeasesLost(number, [(delivery, 2, 4)])]
+
+
+def test_nothing_is_held_over_a_restart_of_the_broker():
+    talk = Talk()
+    number = talk.consume()
+    delivery = talk.deliver(number, 1, 2)
+    talk.lose()
+    talk.epoch = 8
+    (consume,) = talk.come_back()
+    assert (consume.epoch, consume.held) == (8, ())
+    assert talk.events[1:] == [LeasesLost(number, [(delivery, 1, 3)])]
+
+
+def test_a_consumer_that_had_no_answer_yet_is_attached_once():
+    talk = Talk()
+    number = talk.conversation.consume("q", 5, 0, "consume", NEVER)
+    talk.said()
+    talk.lose()
+    (consume,) = talk.come_back()
+    assert (consume.consumer, consume.credit) == (number, 5)
+    assert talk.hear(replies.Done(consume.request)) == [Answered("consume", replies.Done(consume.request))]
+
+
+def test_a_consumer_that_stops_is_not_attached_again():
+    talk = Talk()
+    number = talk.consume()
+    talk.conversation.stop(number, "stop", NEVER)
+    talk.said()
+    failed, _ = talk.lose()
+    assert failed.waiters == ["stop"]
+    assert talk.come_back() == []
+
+
+def test_a_consumer_that_is_refused_when_it_comes_back_has_stopped():
+    talk = Talk()
+    number = talk.consume()
+    talk.lose()
+    (consume,) = talk.come_back()
+    (stopped,) = talk.hear(replies.Error(consume.request, "not_found", "there is no queue 'q'"))
+    assert isinstance(stopped, ConsumerStopped)
+    assert stopped.consumer == number
+    assert isinstance(stopped.error, errors.NotFound)
+
+
+def test_requests_are_made_again_when_that_does_no_harm():
+    talk = Talk()
+    asked = {kind: kind.__name__ for kind in (commands.Info, commands.Delete)}
+    for kind, waiter in asked.items():
+        talk.conversation.request(lambda request, kind=kind: kind(request, "q"), waiter, NEVER)
+    info, _ = talk.said()
+    failed, _ = talk.lose()
+    assert failed.waiters == ["Delete"]
+    assert type(failed.error()) is errors.Disconnected
+    assert talk.come_back() == [info]
+
+
+def test_a_request_that_was_never_sent_is_sent():
+    talk = Talk()
+    talk.lose()
+    talk.conversation.request(lambda request: commands.Delete(request, "q"), "delete", NEVER)
+    (delete,) = talk.come_back()
+    assert type(delete) is commands.Delete
+
+
+def test_a_broker_that_shuts_down_is_only_waited_for():
+    talk = Talk()
+    number = talk.consume()
+    talk.publish("a")
+    (publish,) = talk.said()
+    assert talk.hear(replies.Stopped(number, "draining", "bye")) == [ConsumerSuspended(number)]
+    assert talk.hear(replies.Error(publish.request, "draining", "bye", retryable=True)) == []
+    (interrupted,) = talk.hear(commands.Goodbye("draining", "bye"))
+    assert isinstance(interrupted, Interrupted)
+    assert [type(each) for each in talk.come_back()] == [commands.Publish, commands.Consume]
+
+
+@pytest.mark.parametrize("code", ["bad_frame", "unauthenticated"])
+def test_who_is_not_wanted_does_not_come_back(code):
+    talk = Talk()
+    talk.publish("a")
+    talk.said()
+    failed, ended = talk.hear(commands.Goodbye(code, "no"))
+    assert failed.waiters == ["a"]
+    assert isinstance(ended, Ended)
+
+
+@pytest.mark.parametrize("options", [{"producer": ""}, {"producer_ms": 0}])
+def test_without_a_producer_a_lost_connection_is_the_end(options):
+    talk = Talk(**options)
+    talk.publish("a")
+    (publish,) = talk.said()
+    assert publish.sequence == 0
+    failed, ended = talk.lose()
+    assert isinstance(failed, Failed)
+    assert isinstance(ended, Ended)
+    assert talk.lose() == []
+
+
+def test_a_connection_that_is_lost_before_its_welcome_changes_nothing():
+    talk = Talk()
+    talk.publish("a")
+    talk.said()
+    talk.lose()
+    talk.conversation.reopen()
+    assert talk.lose() == []
+    assert [each.sequence for each in talk.come_back()] == [1]
+    assert isinstance(talk.events[0], Welcomed)
+
+
+def test_publishes_wait_before_a_broker_would_refuse_them(monkeypatch):
+    monkeypatch.setattr(asking, "PUBLISHES_MAX", 2)
+    talk = Talk()
+    talk.publish("a")
+    talk.publish("b", Envelope(key="k"))
+    talk.said()
+    assert talk.conversation.is_full
+    talk.hear(replies.Confirm("memory", ((1, 1, False),)))
+    assert not talk.conversation.is_full
+
+
+def test_numbers_are_answered_in_any_order():
+    sequence = Sequence()
+    numbers = [sequence.next() for _ in range(5)]
+    assert (numbers, len(sequence)) == ([1, 2, 3, 4, 5], 5)
+    answered = []
+    for number in (2, 1, 5, 4, 3):
+        sequence.done(number)
+        answered.append(sequence.answered)
+    assert answered == [0, 2, 2, 2, 5]
+    assert len(sequence) == 0
