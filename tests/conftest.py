@@ -74,8 +74,8 @@ class RunningBroker:
         self.host, self.port = "", 0
         self.stopped = False
 
-    async def start(self) -> None:
-        self.host, self.port = await self.listener.start("127.0.0.1", 0)
+    async def start(self, host: str = "127.0.0.1") -> None:
+        self.host, self.port = await self.listener.start(host, 0)
 
     async def stop(self) -> None:
         """Ends it; more than once does no harm."""
@@ -169,9 +169,9 @@ class Harness:
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
 
-    async def broker(self, **options) -> RunningBroker:
+    async def broker(self, *, start_on: str = "127.0.0.1", **options) -> RunningBroker:
         broker = RunningBroker(**options)
-        await broker.start()
+        await broker.start(start_on)
         self._stack.push_async_callback(broker.stop)
         return broker
 

@@ -1,7 +1,8 @@
 """Producers and consumers, each a process of its own, that write down what they do: the public client and nothing else.
 
 `python -m crash.clients NAME ROLE URL FILE SEED QUEUE...` runs one until its standard input ends. When a connection is
-lost it makes a new one; what was under way is written down as unknown. A body says which message it is, and carries a
+lost it makes a new one, and what was under way is written down as unknown; or, in the lasting roles, it leaves all that
+to the client library, and notices nothing. A body says which message it is, and carries a
 checksum over that, its queue and its bytes, so that a consumer knows one that is damaged or in the wrong queue.
 """
 
@@ -66,6 +67,9 @@ class Client(ABC):
         queues: the names of its queues.
     """
 
+    lasting = False
+    """Whether its connections are to go on by themselves."""
+
     def __init__(self, name: str, url: str, out: Path, seed: str, queues: Sequence[str]) -> None:
         self.draw = random.Random(f"{seed} {name}")
         self.name = name
@@ -81,7 +85,7 @@ class Client(ABC):
         await _watch_stdin(self.stopping)
         while not self.stopping.is_set():
             try:
-                broker = await wherry.connect(self._url, name=self.name, timeout=REQUEST_S, reconnect=False)
+                broker = await wherry.connect(self._url, name=self.name, timeout=REQUEST_S, reconnect=self.lasting)
             except wherry.WherryError:
                 await asyncio.sleep(AGAIN_S)
                 continue
@@ -125,7 +129,7 @@ class Producer(Client):
 
     async def work(self, broker: wherry.Broker) -> None:
         """Publishes bunch after bunch."""
-        while broker.status == "connected" and not self.stopping.is_set():
+        while broker.status != "closed" and not self.stopping.is_set():
             queue = broker.queue(self.draw.choice(self.queues))
             going_on = await self._publish_some(queue)
             if not going_on:
@@ -212,6 +216,8 @@ class Consumer(Client):
                 raise outcome
 
     async def _drop(self, broker: wherry.Broker, after_s: float) -> None:
+        if self.lasting:
+            return
         await asyncio.sleep(after_s)
         self.record.add(history.Detach, self.who)
         broker._link.abort()
@@ -266,7 +272,24 @@ def _place(message: wherry.Message) -> tuple[str, int, int, int]:
     return name_in(message.body, message.queue)[0], message.offset, *message.token
 
 
-ROLES: dict[str, type[Client]] = {"produce": Producer, "consume": Consumer}
+class LastingProducer(Producer):
+    """One whose connection goes on by itself."""
+
+    lasting = True
+
+
+class LastingConsumer(Consumer):
+    """One whose connection goes on by itself."""
+
+    lasting = True
+
+
+ROLES: dict[str, type[Client]] = {
+    "produce": Producer,
+    "consume": Consumer,
+    "produce-lasting": LastingProducer,
+    "consume-lasting": LastingConsumer,
+}
 
 
 def main() -> None:

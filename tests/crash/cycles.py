@@ -53,7 +53,12 @@ class Round:
         levels: the queues a and b, and their levels.
         seed: of all that is drawn.
         hurt: hurts the broker, so that it is no more.
+
+    Attributes:
+        url: where clients find the broker.
     """
+
+    roles = ("produce", "consume")
 
     def __init__(
         self, folder: Path, data: Path, levels: dict[str, str], seed: str, hurt: Callable[[Round], None] | None = None
@@ -66,6 +71,7 @@ class Round:
         self.killed_while_starting = 0
         self._record = Recorder(folder / "broker.jsonl")
         self.broker = Broker(folder, data, self._record, *OPTIONS)
+        self.url = self.broker.url
         self._hurt = hurt or Round.kill
         self._clients: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -73,9 +79,9 @@ class Round:
         self.start()
         asyncio.run(self.broker.declare(self.levels))
         for name in PRODUCERS:
-            self._clients[name] = self._client(name, "produce", tuple(self.levels))
+            self._clients[name] = self._client(name, self.roles[0], tuple(self.levels))
         for name, queues in CONSUMERS.items():
-            self._clients[name] = self._client(name, "consume", queues)
+            self._clients[name] = self._client(name, self.roles[1], queues)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -133,7 +139,7 @@ class Round:
     def _client(self, name: str, role: str, queues: tuple[str, ...]) -> subprocess.Popen[bytes]:
         path = os.pathsep.join(str(ROOT / part) for part in ("client", "tests"))
         out = self.folder / f"{name}.jsonl"
-        arguments = (name, role, self.broker.url, str(out), self.seed, *queues)
+        arguments = (name, role, self.url, str(out), self.seed, *queues)
         with (self.folder / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "crash.clients", *arguments],
@@ -166,6 +172,7 @@ def run_round(
     seed: str,
     cycles: int,
     hurt: Callable[[Round], None] | None = None,
+    kind: type[Round] | None = None,
 ) -> Figures:
     """Runs one round; what it leaves is removed when all is well.
 
@@ -176,7 +183,7 @@ def run_round(
         AssertionError: a promise was broken; the text says where the history is.
     """
     started = time.monotonic()
-    with Round(folder, data, levels, seed, hurt) as here:
+    with (kind or Round)(folder, data, levels, seed, hurt) as here:
         for number in range(cycles):
             here.cycle(number)
         report = here.finish()

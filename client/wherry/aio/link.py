@@ -455,7 +455,7 @@ class Link:
             return
         self.conversation.ping()
         self.flush()
-        self._heartbeat = self._loop.call_later(interval, self._beat)
+        self._heartbeat = self._loop.call_at(min(now + interval, self._heard_at + 2 * interval), self._beat)
 
 
 _TELL: dict[type, Callable[[Link, Any], None]] = {
