@@ -26,6 +26,8 @@ def durable_state(state, now, message_at=None, *, logged_only=False):
         if at_ms + state.producers.window_ms > now
     }
     for queue in state.queues.values():
+        if queue.is_temporary:
+            continue
         removed, messages = dict(queue.removed), {}
         in_memory = logged_only and not queue.is_logged
         for span in () if in_memory else queue.spans():

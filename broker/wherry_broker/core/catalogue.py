@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.model import commands, replies
+from wherry.model.names import TEMPORARY_PREFIX
 from wherry_broker.core import decide, records, view
 from wherry_broker.core.policies import Policies, reshaped
 from wherry_broker.core.refusal import Refusal
@@ -60,7 +61,7 @@ class Catalogue:
         """Has other policies, and gives all queues the options that these have for them."""
         self._policies = policies
         result = Reconfigured([], [])
-        for queue in list(self._state.queues.values()):
+        for queue in [each for each in self._state.queues.values() if not each.is_temporary]:
             facts, kept = reshaped(queue, policies, now_ms)
             self._ledger.apply(facts)
             if facts:
@@ -75,7 +76,7 @@ class Catalogue:
         Raises:
             Refusal: not_found, there is none and it may not be declared; unavailable, there are too many.
         """
-        if name not in self._state.names and self._auto_declare:
+        if name not in self._state.names and self._may_declare(name):
             self._ledger.apply(self._declared(name, {}))
         return decide.named(self._state, name)
 
@@ -86,7 +87,7 @@ class Catalogue:
             Refusal: not_found, there is none and it may not be declared; invalid, it is a queue; unavailable, there are
                 too many.
         """
-        if name not in self._state.names and self._auto_declare:
+        if name not in self._state.names and self._may_declare(name):
             self._ledger.apply(self._declared(name, {"kind": "store"}))
         store = decide.named(self._state, name)
         if not isinstance(store, Store):
@@ -95,10 +96,16 @@ class Catalogue:
 
     def declare(self, session: Session, command: commands.Declare, now_ms: int) -> None:
         """Makes a queue, or sees that it is as asked."""
+        if command.queue.startswith(TEMPORARY_PREFIX):
+            text = f"only a consumer makes a queue whose name begins with {TEMPORARY_PREFIX!r}"
+            raise Refusal("invalid", text, queue=command.queue)
         is_new = command.queue not in self._state.names
         self._ledger.apply(self._declared(command.queue, command.options))
         queue = self._state.names[command.queue]
         self._answers.say(session, replies.QueueInfo(command.request, self.info_of(queue, now_ms), is_new), queue.mark)
+
+    def _may_declare(self, name: str) -> bool:
+        return self._auto_declare and not name.startswith(TEMPORARY_PREFIX)
 
     def alter(self, session: Session, command: commands.Alter, now_ms: int) -> None:
         """Changes options of a queue."""

@@ -29,6 +29,7 @@ class Session:
         left: those of the connection before, by number, that may be attached again.
         answered_bytes: about how much it was answered since it was last known to take something.
         watches: what it waits for in stores.
+        inboxes: the temporary queues that end with it, by name.
         answers: what its last SETTLEs were answered, for those whose answer is lost: (request, stale ranges).
         answers_kept: whether that is kept at all.
         recalled: the same by request, of the connections before.
@@ -43,6 +44,7 @@ class Session:
         "consumers",
         "due_ms",
         "identity",
+        "inboxes",
         "left",
         "name",
         "number",
@@ -64,6 +66,7 @@ class Session:
         self.parked: dict[Consumer, None] = {}
         self.retired: list[Consumer] = []
         self.watches: dict[Watch, None] = {}
+        self.inboxes: dict[str, Queue] = {}
         self.left: dict[int, Consumer] = {}
         self.answers: deque[tuple[int, tuple[Range, ...]]] = deque(maxlen=ANSWERS_MAX)
         self.answers_kept = False
@@ -79,6 +82,7 @@ class Session:
     def take_over(self, old: Session) -> None:
         """Goes on where an old session ended that lost its connection."""
         self.retired, self.left, self.answers = old.retired, old.left, old.answers
+        self.inboxes = old.inboxes
         self.recalled = dict(old.answers)
         for consumer in self.retired:
             consumer.session = self

@@ -31,7 +31,7 @@ def preamble(state: State) -> Preamble:
     def is_logged(number: int) -> bool:
         return number not in queues or queues[number].is_logged
 
-    standing = tuple(_standing(queue) for queue in queues.values())
+    standing = tuple(_standing(queue) for queue in queues.values() if not queue.is_temporary)
     known = tuple(state.producers.standing(is_logged))
     kept = tuple(state.schedules.standing())
     return Preamble(state.epoch, state.next_number, state.next_first, standing, known, kept)

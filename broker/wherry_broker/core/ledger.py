@@ -160,7 +160,7 @@ class Ledger:
         assert known is not None
         if queue is not None:
             self.dirty[queue] = None
-        if not known.is_logged and type(record) not in STANDING:
+        if not known.is_logged and (known.is_temporary or type(record) not in STANDING):
             return  # no log keeps the messages of such a queue, so nothing of it waits for a log
         self._records.append(record)
         if homes.room_bytes is not None:

@@ -17,7 +17,7 @@ from wherry_broker.core.index import BatchIndex
 from wherry_broker.core.keys import Keys, Throttle
 from wherry_broker.core.memory import SPAN_BYTES, failure_bytes, story_bytes
 from wherry_broker.core.rates import Line, Meter
-from wherry_broker.core.records import RELEASED
+from wherry_broker.core.records import RELEASED, TEMPORARY_FIRST
 from wherry_broker.core.residence import Residence
 from wherry_broker.core.turns import UNLIMITED, Turns
 
@@ -53,6 +53,7 @@ class Queue:
         restoring: whether records of a log are read, until `restored`.
 
     Attributes:
+        is_temporary: whether it ends with the session that made it.
         next_offset: the offset of the next message to come; offsets are dense and never used again.
         counts: how many messages are ready, delayed, leased and dead, by state.
         sizes: the bytes of each of these, by state.
@@ -84,6 +85,7 @@ class Queue:
         restoring: bool = False,
     ) -> None:
         self.number = number
+        self.is_temporary = number >= TEMPORARY_FIRST
         self.name = name
         self.options = options
         self.next_offset = first

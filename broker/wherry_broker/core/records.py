@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Ranges = tuple[tuple[int, int], ...]
 
+TEMPORARY_FIRST = 1 << 62
+"""The number of the first queue that ends with the session that made it; no log has so many others."""
+
 SETTLED, EXPIRED, DROPPED, PURGED = "settled", "expired", "dropped", "purged"
 CANCELLED, MOVED = "cancelled", "moved"
 REPLACED, UNSET = "replaced", "unset"

@@ -25,10 +25,12 @@ class Sessions:
 
     Attributes:
         here: those that have a connection, by number.
+        ended: those that have ended since somebody looked, and had temporary queues.
     """
 
     def __init__(self, timers: Timers, resume_ms: int) -> None:
         self.here: dict[int, Session] = {}
+        self.ended: list[Session] = []
         self._timers = timers
         self._resume_ms = resume_ms
         self._number = 0
@@ -72,9 +74,9 @@ class Sessions:
         known = self._known.get(session.identity) is session
         if known:
             del self._known[session.identity]
-        worth = session.retired or session.answers
+        worth = session.retired or session.answers or session.inboxes
         if not (known and resumes and worth and len(self._away) < AWAY_MAX):
-            return session.held()
+            return self._end(session)
         self._away[session.identity] = session
         self._timers.arm(session, now_ms + self._resume_ms)
         return []
@@ -83,11 +85,16 @@ class Sessions:
         """A session has waited for its client in vain; returns what it held."""
         self._timers.disarm(session)
         del self._away[session.identity]
-        return session.held()
+        return self._end(session)
 
     def forget_all(self) -> list[Span]:
         """Nobody can come back any more; returns what all held that are away."""
         return [span for session in list(self._away.values()) for span in self.forget(session)]
+
+    def _end(self, session: Session) -> list[Span]:
+        if session.inboxes:
+            self.ended.append(session)
+        return session.held()
 
     def _is_kept(self, session: Session) -> bool:
         return self._resume_ms > 0 and bool(session.producer)

@@ -23,6 +23,7 @@ from wherry_broker.core.committing import Committing
 from wherry_broker.core.consumers import Session
 from wherry_broker.core.dispatch import Dispatcher
 from wherry_broker.core.editing import Editing
+from wherry_broker.core.inboxes import Inboxes
 from wherry_broker.core.inquiring import Inquiring
 from wherry_broker.core.keys import Throttle
 from wherry_broker.core.ledger import RESIDENT_BYTES_MAX, Commit, Ledger, Places
@@ -95,6 +96,7 @@ class Shard:
         self._committing = Committing(self.ledger, answers, self._catalogue, self._settling, draw)
         self._lookups = Lookups(self.ledger, answers, self._catalogue)
         self._editing = Editing(self.ledger, answers, self._lookups)
+        self._inboxes = Inboxes(self.ledger)
         self._storing = Storing(self.ledger, answers, self._lookups, self._catalogue)
         self._watching = Watching(self.ledger, answers, self._lookups, self._catalogue)
         self._scheduling = Scheduling(self.ledger, answers, self._catalogue, self._lookups, calendar)
@@ -108,6 +110,16 @@ class Shard:
             commands.Credit: self._attendance.credit,
             commands.Stop: self._attendance.stop,
             commands.Declare: self._catalogue.declare,
+            commands.ListQueues: self._lookups.list_queues,
+            **{kind: self._inboxes.kept(carry_out) for kind, carry_out in self._for_owners().items()},
+            **self._storing.commands,
+            commands.Watch: self._watching.watch,
+            **self._scheduling.commands,
+        }
+
+    def _for_owners(self) -> dict[type, Callable[[Session, Any, int], None]]:
+        """The commands that are refused for the temporary queues of others."""
+        return {
             commands.Alter: self._catalogue.alter,
             commands.Delete: self._delete,
             commands.Purge: self._editing.purge,
@@ -115,11 +127,7 @@ class Shard:
             commands.Redrive: self._editing.redrive,
             commands.Pause: self._catalogue.pause,
             commands.Info: self._lookups.info,
-            commands.ListQueues: self._lookups.list_queues,
             commands.Peek: self._lookups.peek,
-            **self._storing.commands,
-            commands.Watch: self._watching.watch,
-            **self._scheduling.commands,
             commands.Status: self._inquiring.status,
         }
 
@@ -175,7 +183,7 @@ class Shard:
         """A client has gone: its leases are lost; or, if `resumes`, once it does not come back in time."""
         self.tick(now_ms)
         self._watching.forget_session(self._sessions[number])
-        self._settling.lose(self._visits.detach(number, now_ms, resumes=resumes and not self.draining), now_ms)
+        self._lose(self._visits.detach(number, now_ms, resumes=resumes and not self.draining), now_ms)
 
     def make_room(self, number: int, room_bytes: int) -> None:
         """A client can be sent `room_bytes` bytes now, in place of what was left before."""
@@ -245,11 +253,17 @@ class Shard:
                 self._watching.expire(item, now_ms)
             elif isinstance(item, Schedule):
                 self._scheduling.due(item, now_ms)
-        self._settling.lose(lost, now_ms)
+        self._lose(lost, now_ms)
+
+    def _lose(self, spans: list[Span], now_ms: int) -> None:
+        """Ends deliveries that nobody can settle any more, and then what has ended with a session."""
+        self._settling.lose(spans, now_ms)
+        while self._visits.ended:
+            self._inboxes.close(self._visits.ended.pop())
 
     def drain(self, text: str, now_ms: int) -> None:
         """Begins to shut down: publishes and consumers are refused from now on, and all consumers are stopped."""
-        self._settling.lose(self._visits.forget_all(), now_ms)
+        self._lose(self._visits.forget_all(), now_ms)
         self.draining = self._dispatcher.stopped = self._scheduling.stopped = True
         for session in self._sessions.values():
             self._attendance.dismiss_session(session, "draining", text)
@@ -328,4 +342,7 @@ class Shard:
     def _consume(self, session: Session, command: commands.Consume, now_ms: int) -> None:
         self._check_not_draining()
         self._attendance.check_free(session, command)
-        self._attendance.consume(session, self._catalogue.opened(command.queue), command, now_ms)
+        self._inboxes.check(session, command.queue)
+        name = command.queue
+        queue = self._inboxes.opened(session, name) if command.temporary else self._catalogue.opened(name)
+        self._attendance.consume(session, queue, command, now_ms)

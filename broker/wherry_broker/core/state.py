@@ -56,17 +56,21 @@ class State:
         """Makes a queue known."""
         self.queues[queue.number] = queue
         self.names[queue.name] = queue
+        self.memory.take(QUEUE_BYTES)
+        if queue.is_temporary:
+            return
         insort(self._sorted_names, queue.name)
         self.bindings.bind(queue.number, queue.options.bind)
-        self.memory.take(QUEUE_BYTES)
         self.next_number = max(self.next_number, queue.number + 1)
 
     def discard(self, queue: Queue) -> None:
         """Forgets a queue."""
-        self.bindings.bind(queue.number, ())
         del self.queues[queue.number], self.names[queue.name]
-        del self._sorted_names[bisect_left(self._sorted_names, queue.name)]
         self.memory.free(QUEUE_BYTES)
+        if queue.is_temporary:
+            return
+        self.bindings.bind(queue.number, ())
+        del self._sorted_names[bisect_left(self._sorted_names, queue.name)]
         self.next_first = max(self.next_first, queue.next_offset)
 
     def page(self, prefix: str, after: str, limit: int) -> tuple[list[Queue], bool]:

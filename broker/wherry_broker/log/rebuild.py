@@ -214,7 +214,11 @@ class Rebuild:
 
     def _sequenced(self, record: Sequenced) -> None:
         """Remembers what was stored, but for what is lost: a producer that tries that again is welcome."""
-        rows = tuple(row for row in record.rows if not row[3] or self._holds(row[1], row[2]))
+        stored = [row for row in record.rows if row.stored]
+        held = {row.sequence for row in stored if self._holds(row.queue, row.first)}
+        lost = {row.sequence for row in stored} - held
+        # All rows of a sequence or none: they are told apart by their places.
+        rows = tuple(row for row in record.rows if row.sequence not in lost)
         evolve(self.state, record._replace(rows=rows))
 
     def _holds(self, number: int, offset: int) -> bool:

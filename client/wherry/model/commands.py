@@ -148,6 +148,7 @@ class Consume(NamedTuple):
     lease_ms: DurationMs = 0
     epoch: U64 = 0
     held: Deliveries = ()
+    temporary: Flag = False
 
 
 class Credit(NamedTuple):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 QUEUE_NAME_BYTES_MAX = 255
+TEMPORARY_PREFIX = "_inbox."
+"""What the name of a queue begins with that ends with the session that made it; no other queue has such a name."""
 SUBJECT_BYTES_MAX = 255
 SUBJECT_TOKENS_MAX = 16
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:@-]{0,254}", re.ASCII)
