@@ -6,6 +6,7 @@ PYTEST := $(BIN)python -m pytest
 
 # The figures of a release run; CONTRIBUTING.md says what they count. `make sim WHERRY_TEST_STEPS=1000` takes fewer.
 sim: export WHERRY_TEST_MODEL_STEPS ?= 500000
+sim: export WHERRY_TEST_SCHEDULES ?= 5000
 sim: export WHERRY_TEST_SEEDS ?= 5000
 sim: export WHERRY_TEST_STEPS ?= 10000
 sim: export WHERRY_TEST_SUBSETS ?= 800
@@ -40,7 +41,7 @@ ci-long: $(VENV)  ## the slow tests, which the default run leaves out
 
 sim: $(VENV)  ## for a release: the simulation, the core against its model, and damaged logs; takes hours
 	$(PYTEST) -s tests/simulation tests/property/test_core_model.py tests/property/test_log_damage.py \
-		tests/property/test_log_repair.py tests/property/test_protocol_states.py $(ARGS)
+		tests/property/test_log_repair.py tests/property/test_protocol_states.py tests/property/test_schedules.py $(ARGS)
 
 crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an error at every call for its log
 	$(PYTEST) tests/crash tests/faults -m "slow or not slow" -raP $(ARGS)

@@ -18,6 +18,8 @@ def durable_state(state, now, message_at=None, *, logged_only=False):
     """
     message_at = message_at or (lambda batch, at: batch.block.cut(at, at + 1))
     result = {"next_first": state.next_first, "next_number": state.next_number}
+    # What found no room is tried again by whoever comes after, and why is found out again.
+    result["schedules"] = [each.kept()._replace(error="") for each in state.schedules]
     result["producers"] = {
         name: (answered, rows)
         for name, answered, at_ms, rows in state.producers.standing(

@@ -208,6 +208,22 @@ class Workload:
     def _pause(self):
         self._submit(commands.Pause, "q", paused=True)
 
+    def _schedule(self):
+        """Its moment has passed, so it publishes at once."""
+        self._submit(commands.Schedule, "s", "q", at_ms=NOW_MS - 1, block=b"due" * 100, stamp=7)
+
+    def _schedule_later(self):
+        self._submit(commands.Schedule, "s", "q", every_ms=60_000, overlap="skip", block=b"due" * 10)
+
+    def _run_schedule(self):
+        self._submit(commands.RunSchedule, "s")
+
+    def _pause_schedule(self):
+        self._submit(commands.PauseSchedule, "s", paused=True)
+
+    def _unschedule(self):
+        self._submit(commands.Unschedule, "s")
+
     def _restart(self):
         self.disk.killed()
         self._begin()

@@ -188,10 +188,10 @@ def test_rare_bursts_that_nobody_saw(life):
 # Overlap.
 
 
-def settle_all(life: Life, verb: Verb) -> None:
+def settle_all(life: Life, verb: Verb, **more) -> None:
     spans = life.ask(commands.Peek, "q", "leased").spans
     rows = tuple((first, count, attempt) for first, count, attempt, *_ in spans)
-    life.ask(commands.Settle, "q", verb, life.shard.state.epoch, rows, commit=False)
+    life.ask(commands.Settle, "q", verb, life.shard.state.epoch, rows, commit=False, **more)
     life.look()
     life.shard.take_effects()
 
@@ -218,6 +218,17 @@ def test_a_message_is_under_way_until_it_is_settled_or_dead(life, verb, free):
     life.ask(commands.Pause, "q", paused=True)
     life.wait(MINUTE)
     assert len(life.dues()) == 1 + free
+
+
+def test_a_message_in_hand_or_delayed_is_under_way(life):
+    life.ask(commands.Declare, "q", {"lease_ms": 10 * MINUTE})
+    life.schedule(every_ms=MINUTE, overlap="skip")
+    life.ask(commands.Consume, 1, "q", 10)
+    life.wait(2 * MINUTE)
+    assert life.row()["skipped"] == 1
+    settle_all(life, Verb.NACK, duration_ms=10 * MINUTE)
+    life.wait(2 * MINUTE)
+    assert (life.row()["skipped"], len(life.dues())) == (3, 1)
 
 
 def test_overlap_is_allowed_when_nobody_minds(life):
