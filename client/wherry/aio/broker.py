@@ -8,6 +8,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from wherry import tracing
 from wherry.address import Address, parse_urls
 from wherry.aio.link import Link
 from wherry.aio.queue import Queue
@@ -34,6 +35,12 @@ class Broker:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._queue_type, self._topic_type, self._transaction_type = Queue, Topic, Transaction
+        if tracing.is_set_up():
+            from wherry.aio import traced  # noqa: PLC0415 (only where it is)
+
+            self._queue_type, self._topic_type = traced.TracedQueue, traced.TracedTopic
+            self._transaction_type = traced.TracedTransaction
 
     @property
     def status(self) -> str:
@@ -46,7 +53,7 @@ class Broker:
         Raises:
             Invalid: no queue can have this name.
         """
-        return Queue(self._link, asks.check_queue_name(name))
+        return self._queue_type(self._link, asks.check_queue_name(name))
 
     def topic(self, subject: str) -> Topic:
         """The topic of a subject, such as `orders.eu.created`; nothing is asked of the broker.
@@ -54,7 +61,7 @@ class Broker:
         Raises:
             Invalid: no topic can have this subject.
         """
-        return Topic(self._link, asks.check_subject(subject))
+        return self._topic_type(self._link, asks.check_subject(subject))
 
     async def declare(self, name: str, **options: Any) -> Queue:
         """Creates a queue, or checks that it has these options.
@@ -103,7 +110,7 @@ class Broker:
         Args:
             timeout: how long to try, in seconds, while one of the queues is full; 0 tries once.
         """
-        return Transaction(self._link, timeout)
+        return self._transaction_type(self._link, timeout)
 
     async def schedule(
         self, name: str, queue: str, body: bytes | str, **options: Unpack[ScheduleOptions]

@@ -35,16 +35,25 @@ class Intake(Holding[Message]):
         lease: how long a lease is to run, in seconds; None for the queue's own.
         max_lease: how long a message may be held in the user's hands by extending its lease, in seconds; None for an
             hour.
+        make: the type of its messages.
 
     Attributes:
         ended: why no more will come; None while more may.
         is_stopped: whether it was stopped by the user.
     """
 
-    def __init__(self, link: Link, queue: str, credit: int, lease: Duration | None, max_lease: Duration | None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        queue: str,
+        credit: int,
+        lease: Duration | None,
+        max_lease: Duration | None,
+        make: type[Message],
+    ) -> None:
         lease_ms = 0 if lease is None else to_ms(lease)
         longest = MAX_LEASE_S if max_lease is None else to_ms(max_lease) / 1000
-        super().__init__(link.conversation, queue, credit, lease_ms, longest, Message)
+        super().__init__(link.conversation, queue, credit, lease_ms, longest, make)
         self.link = link
         self.ended: errors.WherryError | None = None
         self.is_stopped = False

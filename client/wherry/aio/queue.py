@@ -41,6 +41,8 @@ class Queue:
         self._link = link
         self.name = name
 
+    _message_type = Message
+
     def __repr__(self) -> str:
         return f"<Queue {self.name}>"
 
@@ -186,7 +188,7 @@ class Queue:
         """
         if credit < 1:
             raise ValueError(f"a consumer needs a credit of at least 1, not {credit}")
-        return Consumer(Intake(self._link, self.name, credit, lease, max_lease))
+        return Consumer(Intake(self._link, self.name, credit, lease, max_lease, self._message_type))
 
     async def get(
         self, limit: int = 1, wait: float = 0.0, *, lease: Duration | None = None, max_lease: Duration | None = None
@@ -204,7 +206,7 @@ class Queue:
         """
         if limit < 1:
             raise ValueError(f"a get takes at least 1 message, not {limit}")
-        intake = Intake(self._link, self.name, limit, lease, max_lease)
+        intake = Intake(self._link, self.name, limit, lease, max_lease, self._message_type)
         try:
             await intake.attach()
             if not intake.buffer and wait > 0:

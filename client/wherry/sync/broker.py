@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from wherry import tracing
 from wherry.address import parse_url
 from wherry.conversation import asks, scheduling
 from wherry.model.times import Duration, to_ms
@@ -28,6 +29,12 @@ class Broker:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._queue_type, self._topic_type, self._transaction_type = Queue, Topic, Transaction
+        if tracing.is_set_up():
+            from wherry.sync import traced  # noqa: PLC0415 (only where it is)
+
+            self._queue_type, self._topic_type = traced.TracedQueue, traced.TracedTopic
+            self._transaction_type = traced.TracedTransaction
 
     @property
     def status(self) -> str:
@@ -40,7 +47,7 @@ class Broker:
         Raises:
             Invalid: no queue can have this name.
         """
-        return Queue(self._link, asks.check_queue_name(name))
+        return self._queue_type(self._link, asks.check_queue_name(name))
 
     def topic(self, subject: str) -> Topic:
         """The topic of a subject, such as `orders.eu.created`; nothing is asked of the broker.
@@ -48,7 +55,7 @@ class Broker:
         Raises:
             Invalid: no topic can have this subject.
         """
-        return Topic(self._link, asks.check_subject(subject))
+        return self._topic_type(self._link, asks.check_subject(subject))
 
     def declare(self, name: str, **options: Any) -> Queue:
         """Creates a queue, or checks that it has these options.
@@ -94,7 +101,7 @@ class Broker:
         Args:
             timeout: how long to try, in seconds, while one of the queues is full; 0 tries once.
         """
-        return Transaction(self._link, timeout)
+        return self._transaction_type(self._link, timeout)
 
     def schedule(self, name: str, queue: str, body: bytes | str, **options: Unpack[ScheduleOptions]) -> ScheduleInfo:
         """Has the broker publish a message at moments to come, whether a client is there or not.

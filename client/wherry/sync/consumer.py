@@ -36,6 +36,7 @@ class Intake(Holding[Message]):
         lease: how long a lease is to run, in seconds; None for as long as `max_lease`, or the queue's own.
         max_lease: how long a message may be held in the user's hands by extending its lease, in seconds; None for an
             hour.
+        make: the type of its messages.
 
     Attributes:
         ended: why no more will come; None while more may.
@@ -43,12 +44,20 @@ class Intake(Holding[Message]):
         look_at: when to look at its leases, on the monotonic clock in seconds.
     """
 
-    def __init__(self, link: Link, queue: str, credit: int, lease: Duration | None, max_lease: Duration | None) -> None:
+    def __init__(
+        self,
+        link: Link,
+        queue: str,
+        credit: int,
+        lease: Duration | None,
+        max_lease: Duration | None,
+        make: type[Message],
+    ) -> None:
         link.open()
         # While a single thread works on a message nothing extends its lease, so that is as long as it may be held.
         asked = max_lease if lease is None else lease
         longest = MAX_LEASE_S if max_lease is None else to_ms(max_lease) / 1000
-        super().__init__(link.conversation, queue, credit, 0 if asked is None else to_ms(asked), longest, Message)
+        super().__init__(link.conversation, queue, credit, 0 if asked is None else to_ms(asked), longest, make)
         self.link = link
         self.ended: errors.WherryError | None = None
         self.is_stopped = False
