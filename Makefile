@@ -40,8 +40,9 @@ ci-long: $(VENV)  ## the slow tests, which the default run leaves out
 	$(PYTEST) -m slow -rP $(ARGS)
 
 sim: $(VENV)  ## for a release: the simulation, the core against its model, and damaged logs; takes hours
-	$(PYTEST) -s tests/simulation tests/property/test_core_model.py tests/property/test_log_damage.py \
-		tests/property/test_log_repair.py tests/property/test_protocol_states.py tests/property/test_schedules.py $(ARGS)
+	$(PYTEST) -s tests/simulation tests/property/test_core_model.py tests/property/test_two_logs.py \
+		tests/property/test_log_damage.py tests/property/test_log_repair.py tests/property/test_protocol_states.py \
+		tests/property/test_schedules.py $(ARGS)
 
 crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an error at every call for its log
 	$(PYTEST) tests/crash tests/faults -m "slow or not slow" -raP $(ARGS)
