@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import sys
 import zlib
@@ -85,7 +86,9 @@ class Client(ABC):
         await _watch_stdin(self.stopping)
         while not self.stopping.is_set():
             try:
-                broker = await wherry.connect(self._url, name=self.name, timeout=REQUEST_S, reconnect=self.lasting)
+                broker = await wherry.connect(
+                    self._url, name=self.name, timeout=REQUEST_S, reconnect=self.lasting, on_status=self.status
+                )
             except wherry.WherryError:
                 await asyncio.sleep(AGAIN_S)
                 continue
@@ -96,6 +99,10 @@ class Client(ABC):
             finally:
                 await self._leave(broker)
         self.record.close()
+
+    def status(self, status: str) -> None:
+        """The connection has another status."""
+        logging.getLogger(__name__).debug("%s: %s", self.name, status)
 
     @abstractmethod
     async def work(self, broker: wherry.Broker) -> None:
@@ -279,9 +286,17 @@ class LastingProducer(Producer):
 
 
 class LastingConsumer(Consumer):
-    """One whose connection goes on by itself."""
+    """One whose connection goes on by itself. Order and credit hold for each of its sockets."""
 
     lasting = True
+
+    def status(self, status: str) -> None:
+        """Another socket is another `who`, though what the client holds is still its own."""
+        if status == "connected" and self.who:
+            self._connections += 1
+            self.who = f"{self.name}/{self._connections}"
+            for queue in self.queues:
+                self.record.add(history.Attach, self.who, queue, CREDIT)
 
 
 ROLES: dict[str, type[Client]] = {

@@ -33,6 +33,7 @@ class Session:
         answers: what its last SETTLEs were answered, for those whose answer is lost: (request, stale ranges).
         answers_kept: whether that is kept at all.
         recalled: the same by request, of the connections before.
+        recalls_all: whether no answer of theirs is missing there.
         due_ms: when it is given up, while it has no connection.
         timer: the entry in `Timers` that stands for that.
     """
@@ -50,6 +51,7 @@ class Session:
         "number",
         "parked",
         "recalled",
+        "recalls_all",
         "retired",
         "room_bytes",
         "timer",
@@ -71,6 +73,7 @@ class Session:
         self.answers: deque[tuple[int, tuple[Range, ...]]] = deque(maxlen=ANSWERS_MAX)
         self.answers_kept = False
         self.recalled: dict[int, tuple[Range, ...]] = {}
+        self.recalls_all = False
         self.due_ms = 0
         self.timer = 0
 
@@ -84,6 +87,7 @@ class Session:
         self.retired, self.left, self.answers = old.retired, old.left, old.answers
         self.inboxes = old.inboxes
         self.recalled = dict(old.answers)
+        self.recalls_all = len(self.recalled) < ANSWERS_MAX
         for consumer in self.retired:
             consumer.session = self
 

@@ -64,7 +64,10 @@ class Settling:
         answer = (command.request, tuple(stale))
         if session.answers_kept:
             session.answers.append(answer)
-        self._answers.say(session, replies.Settled((answer,)), queue.mark)
+        # It may have been done on another connection, whose answers are forgotten.
+        is_unsure = command.again and stale and not (session.recalls_all and command.epoch == state.epoch)
+        unsure = ((command.request, 1),) if is_unsure else ()
+        self._answers.say(session, replies.Settled((answer,), unsure), queue.mark)
 
     def lose(self, spans: Iterable[Span], now_ms: int) -> None:
         """Ends deliveries whose consumer has gone, or let their time run out."""

@@ -40,6 +40,7 @@ from wherry.conversation.outcomes import (
     refused_in_part,
     stale_error,
     timed_out,
+    unknown_error,
 )
 from wherry.conversation.pending import PLAIN, Envelope, Other, Publish, Settle
 from wherry.delivery import Delivery
@@ -182,7 +183,8 @@ class Conversation(Asking):
                 attaching[pending.consumer] = number
             elif isinstance(pending, Settle):
                 assert pending.command is not None
-                self._out.append(codec.encode(pending.command._replace(again=True)))
+                self._out.append(codec.encode(pending.command._replace(again=pending.is_sent)))
+                pending.is_sent = True
             else:
                 self._out.append(pending.frame)
         for number, consumer in self._consumers.items():
@@ -215,7 +217,9 @@ class Conversation(Asking):
         for request, stale, *_ in settled.settles:
             settle = self._unanswered.pop(request, None)
             if isinstance(settle, Settle):
-                events.append(Settled([(w, stale_error(settle, stale, f, c)) for w, f, c in settle.waiters]))
+                is_unsure = settled.unsure and any(low <= request < low + n for low, n in settled.unsure)
+                error = unknown_error if is_unsure else stale_error
+                events.append(Settled([(w, error(settle, stale, f, c)) for w, f, c in settle.waiters]))
         return events
 
     def _answered(self, reply: Any) -> list[Event]:

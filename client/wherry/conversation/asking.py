@@ -311,6 +311,6 @@ class Asking:
         command = commands.Settle(
             number, settle.queue, settle.verb, settle.epoch, rows, settle.duration_ms, settle.text
         )
-        settle.command = command
+        settle.command, settle.is_sent = command, self.is_live
         self._send(codec.encode(command))
         self._await(number, settle, settle.deadline)

@@ -67,6 +67,16 @@ def stale_error(
     return errors.StaleDelivery(text, ranges=ranges)
 
 
+def unknown_error(
+    settle: Settle, stale: Sequence[tuple[int, int]], first: int, count: int
+) -> errors.Disconnected | None:
+    """The same when the settle was sent before, on a connection that was lost, and may have been done then."""
+    error = stale_error(settle, stale, first, count)
+    if error is None:
+        return None
+    return errors.Disconnected(f"the connection was lost before the answer, which nobody knows any more: {error}")
+
+
 def timed_out() -> errors.WherryError:
     """The error of a request that was not answered in time."""
     return errors.RequestTimeout("the broker did not answer in time; the outcome is unknown", outcome_unknown=True)

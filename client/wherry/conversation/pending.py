@@ -48,7 +48,19 @@ class Publish:
 class Settle:
     """A SETTLE: being gathered, or sent and not answered yet. Each waiter comes with its range: first, count."""
 
-    __slots__ = ("command", "deadline", "duration_ms", "epoch", "queue", "rows", "text", "total", "verb", "waiters")
+    __slots__ = (
+        "command",
+        "deadline",
+        "duration_ms",
+        "epoch",
+        "is_sent",
+        "queue",
+        "rows",
+        "text",
+        "total",
+        "verb",
+        "waiters",
+    )
 
     def __init__(self, queue: str, verb: Verb, epoch: int, duration_ms: int | None, text: str, deadline: float) -> None:
         self.queue = queue
@@ -58,6 +70,7 @@ class Settle:
         self.text = text
         self.deadline = deadline
         self.command: Command | None = None
+        self.is_sent = False
         self.rows: list[list[int]] = []
         self.total = 0
         self.waiters: list[tuple[Any, int, int]] = []

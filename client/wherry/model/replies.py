@@ -59,9 +59,13 @@ class Confirm(NamedTuple):
 
 
 class Settled(NamedTuple):
-    """Answers SETTLEs; joined. A row names the ranges that were refused as stale, if any."""
+    """Answers SETTLEs; joined. A row names the ranges that were refused as stale, if any.
+
+    Of requests that are `unsure`, what is stale may have been done when they came before.
+    """
 
     settles: SettledRows
+    unsure: Ranges = ()
 
 
 class Done(NamedTuple):

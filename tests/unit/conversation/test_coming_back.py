@@ -312,3 +312,21 @@ def test_numbers_are_answered_in_any_order():
         answered.append(sequence.answered)
     assert answered == [0, 2, 2, 2, 5]
     assert len(sequence) == 0
+
+
+def test_of_a_settle_that_may_have_been_done_the_outcome_is_unknown():
+    talk = Talk()
+    number = talk.consume()
+    delivery = talk.deliver(number, 1, 3)
+    talk.conversation.settle(delivery, Verb.ACK, 1, 1, "before", NEVER)
+    talk.said()
+    talk.lose()
+    talk.conversation.settle(delivery, Verb.ACK, 2, 1, "meanwhile", NEVER)
+    talk.epoch = 8
+    before, meanwhile, _ = talk.come_back()
+    assert (before.again, meanwhile.again) == (True, False)
+    rows = ((before.request, ((1, 1),)), (meanwhile.request, ((2, 1),)))
+    events = talk.hear(replies.Settled(rows, ((before.request, 1),)))
+    ((_, unknown),), ((_, stale),) = (each.outcomes for each in events)
+    assert type(unknown) is errors.Disconnected
+    assert type(stale) is errors.StaleDelivery

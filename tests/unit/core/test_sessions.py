@@ -285,3 +285,34 @@ def test_cancelled_messages_are_told_to_who_came_back(driver):
     come(driver)
     cancelled, _done = driver.submit(commands.Cancel, "q", ((1, 1),))
     assert cancelled == replies.Cancelled(1, ((1, 1, 1),))
+
+
+def test_without_the_answers_from_before_a_stale_settle_is_unsure(driver):
+    driver.publish(b"a", b"b")
+    driver.consume()
+    driver.settle(Verb.ACK, (1, 1, 1))
+    lose(driver)
+    driver.wait(RESUME_MS)
+    come(driver)
+    said = driver.settle(Verb.ACK, (1, 1, 1), again=True)
+    assert said == [replies.Settled(((driver.request, ((1, 1),)),), ((driver.request, 1),))]
+    assert driver.settle(Verb.ACK, (1, 1, 1)) == [replies.Settled(((driver.request, ((1, 1),)),))]
+
+
+def test_with_them_it_is_certain(driver):
+    driver.publish(b"a")
+    driver.consume(lease_ms=1_000)
+    lose(driver)
+    driver.wait(1_000)
+    come(driver)
+    said = driver.settle(Verb.ACK, (1, 1, 1), again=True)
+    assert said == [replies.Settled(((driver.request, ((1, 1),)),))]
+
+
+def test_of_another_epoch_nothing_is_certain(driver):
+    driver.publish(b"a")
+    driver.consume()
+    lose(driver)
+    come(driver)
+    said = driver.settle(Verb.ACK, (1, 1, 1), epoch=0, again=True)
+    assert said == [replies.Settled(((driver.request, ((1, 1),)),), ((driver.request, 1),))]
