@@ -248,10 +248,10 @@ def without_ends(state):
     result = dict(state)
     for name, queue in state.items():
         if isinstance(queue, tuple):
-            number, next_offset, options, _, dead, removed, messages = queue
+            *standing, _, dead, removed, messages = queue
             lasting = {offset: each for offset, each in messages.items() if not each[5].expires_at_ms}
             dead = [each for each in dead if each[1] in lasting]
-            result[name] = (number, next_offset, options, {}, dead, removed, lasting)
+            result[name] = (*standing, {}, dead, removed, lasting)
     return result
 
 
