@@ -870,6 +870,9 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
         producers = state.producers
         told = memory.PRODUCER_BYTES * len(producers) + memory.SEQUENCE_BYTES * producers.rows
         of_queues = sum(map(self.memory_of, state.queues.values()))
+        blocks = [batch.block for queue in state.queues.values() for batch in queue.batches_since(0)]
+        # What several queues share is there once.
+        of_queues += sum({id(each.shared or each): len(each.data) for each in blocks if each.data is not None}.values())
         assert state.memory.held_bytes == of_queues + memory.TIMER_BYTES * state.timers.entries + told
 
     def memory_of(self, queue):

@@ -383,7 +383,7 @@ def pages_come_back_in_another_order(patch):
 
 @mutant
 def the_queues_of_a_topic_share_one_block(patch):
-    patch.setattr(Block, "twin", lambda self: self)
+    patch.setattr(Block, "twin", lambda self, _: self)
 
 
 # The pump.

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+class Shared:
+    """Bytes that several blocks share; `holders` is how many of them are in a queue, and have the bytes in memory."""
+
+    __slots__ = ("holders",)
+
+    def __init__(self) -> None:
+        self.holders = 0
+
+
 class Block:
     """The messages of one batch.
 
@@ -26,9 +35,10 @@ class Block:
     Attributes:
         place: where a log holds the data, as (segment, offset in bytes); None while none does.
         checksum: the log's checksum of the data; 0 when it is not known.
+        shared: what it shares its bytes by with its twins; None when it has none.
     """
 
-    __slots__ = ("_ends", "checksum", "count", "data", "lengths", "place", "size")
+    __slots__ = ("_ends", "checksum", "count", "data", "lengths", "place", "shared", "size")
 
     def __init__(self, lengths: bytes, data: bytes | None, size: int = 0) -> None:
         self.lengths = lengths
@@ -37,6 +47,7 @@ class Block:
         self.size = size if data is None else len(data)
         self.place: tuple[int, int] | None = None
         self.checksum = 0
+        self.shared: Shared | None = None
         self._ends: array[int] | None = None
 
     @property
@@ -46,10 +57,14 @@ class Block:
             self._ends = array("Q", accumulate(struct.unpack(f">{self.count}I", self.lengths)))
         return self._ends
 
-    def twin(self) -> Block:
-        """A block of the same messages, which shares their bytes, and may be paged or moved by itself."""
+    def twin(self, shared: Shared) -> Block:
+        """A block of the same messages for a queue, with the same bytes, which may be paged or moved by itself.
+
+        Args:
+            shared: what all these twins share their bytes by; this block itself is in no queue.
+        """
         other = Block(self.lengths, self.data, self.size)
-        other.place, other.checksum = self.place, self.checksum
+        other.place, other.checksum, other.shared = self.place, self.checksum, shared
         return other
 
     def is_sound(self) -> bool:

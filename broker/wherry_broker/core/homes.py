@@ -29,7 +29,7 @@ class Homes:
         current: the segment that new records go into; 0 when no log keeps them.
         oldest: the oldest segment that is not forgotten.
         live_bytes: how long a log of nothing but what is alive would be, at most.
-        resident_bytes: the bytes of live batches that are in memory as well as in the log.
+        resident_bytes: the bytes of live batches that are in memory as well as in the log; `residence` counts them.
         owed_bytes: what the log will need to settle all that is alive in it, one message at a time.
         room_bytes: how many bytes the log can take before publishes are refused; None when it sets no limit.
         reserve_bytes: how many more it can take after that.
@@ -63,8 +63,6 @@ class Homes:
             batch.log_bytes = _log_bytes(batch)
             self.live_bytes += batch.log_bytes
             self.owed_bytes += _owed_bytes(batch)
-            if batch.block.data is not None:
-                self.resident_bytes += batch.block.size
 
     def leave(self, batch: Batch) -> None:
         """A batch is gone, or is about to be stored elsewhere."""
@@ -72,8 +70,6 @@ class Homes:
             self._batches[batch.home] -= 1
             self.live_bytes -= batch.log_bytes
             self.owed_bytes -= _owed_bytes(batch)
-            if batch.block.data is not None:
-                self.resident_bytes -= batch.block.size
             batch.home = 0
 
     def live(self, segment: int) -> int:

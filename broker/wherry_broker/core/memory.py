@@ -114,12 +114,10 @@ class Memory:
 
 
 def batch_bytes(batch: Batch) -> int:
-    """What a batch takes, but for its spans."""
+    """What a batch takes, but for its spans and the bytes of its messages."""
     block, key = batch.block, batch.envelope.key
     size = BATCH_BYTES + (MESSAGE_BYTES * block.count if block.count > 1 else 0)
-    if key:
-        size += text_bytes(key)
-    return size if block.data is None else size + block.size
+    return size + text_bytes(key) if key else size
 
 
 def publish_bytes(size: int, count: int, key: str, dedupe: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry_broker.core.batch import Envelope, Failure
-from wherry_broker.core.block import Block
+from wherry_broker.core.block import Block, Shared
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -100,9 +100,10 @@ class Routed(NamedTuple):
 
     def parts(self) -> Iterator[Published]:
         """What happened to each queue; the blocks share the bytes of the one there is."""
+        shared = Shared()
         for queue, first, expires_at_ms, priority in self.targets:
             envelope = Envelope(self.published_at_ms, expires_at_ms, priority, self.key)
-            yield Published(queue, first, envelope, self.ready_at_ms, self.dedupe, self.block.twin())
+            yield Published(queue, first, envelope, self.ready_at_ms, self.dedupe, self.block.twin(shared))
 
 
 class Removed(NamedTuple):

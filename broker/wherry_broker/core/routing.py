@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from wherry.model import replies
 from wherry_broker.core import bounds, decide
+from wherry_broker.core.block import Block
 from wherry_broker.core.memory import publish_bytes
 from wherry_broker.core.options import LEVELS
 from wherry_broker.core.records import Routed, Row, Target
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from wherry.model import commands
     from wherry_broker.core.answers import Answers
-    from wherry_broker.core.block import Block
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.ledger import Ledger
     from wherry_broker.core.queue import Queue
@@ -117,11 +117,12 @@ def route(
     in_memory = [queue for queue in queues if not queue.is_logged]
     if logged:
         bounds.check_room(state, logged[0].name, bounds.routed_cost(block, len(logged)))
-    cost = publish_bytes(block.size, block.count, command.key, command.dedupe)
-    bounds.check_memory(state, queues[0].name if queues else "", len(queues) * cost)
+    cost = len(queues) * publish_bytes(0, block.count, command.key, command.dedupe)
+    bounds.check_memory(state, queues[0].name if queues else "", cost + block.size)
     result = _make_room(queues, block, now_ms)
-    # What is in memory only has a record of its own: no log may hold it, or a restart would bring it back.
-    for some, mine in ((logged, block), (in_memory, block.twin())):
+    # What is in memory only has a record of its own: no log may hold it, or a restart would bring it back. Its block is
+    # no twin of the other one: what is left of that in memory, the log has as well.
+    for some, mine in ((logged, block), (in_memory, Block(block.lengths, block.data))):
         if some:
             result.append(_routed(some, command, mine, now_ms))
     return result

@@ -210,3 +210,33 @@ def test_sent_again_with_a_dedupe_key_it_is_a_duplicate_if_it_was_one(driver):
     answers = [publish(driver, b"x", sequence=sequence, dedupe="k")[0].duplicate for sequence in (1, 2, 1, 2)]
     assert answers == [False, True, False, True]
     assert ready(driver) == [1, 1, 0]
+
+
+def test_what_queues_share_is_in_memory_once(driver):
+    memory, homes, before = driver.shard.state.memory, driver.shard.state.homes, driver.shard.state.memory.held_bytes
+    homes.current = 1
+    driver.publish(b"x" * 100_000, queue="other")
+    alone = memory.held_bytes - before
+    publish(driver, b"x" * 100_000)
+    assert memory.held_bytes - before < 2 * alone + 10_000
+    assert homes.resident_bytes == 200_000
+    driver.submit(commands.Purge, "eu", ("ready",))
+    assert homes.resident_bytes == 200_000
+    driver.submit(commands.Purge, "all", ("ready",))
+    assert homes.resident_bytes == 100_000
+    driver.submit(commands.Purge, "other", ("ready",))
+    assert (homes.resident_bytes, memory.held_bytes) == (0, before)
+
+
+def test_a_part_of_what_queues_share_is_let_go_by_the_last_of_them_only(driver):
+    publish(driver, *[b"x" * 1_000] * 10)
+    held = driver.shard.state.memory.held_bytes
+    for name in ("eu", "all"):
+        driver.submit(commands.Cancel, name, ((1, 6),))
+    eu, everything = (driver.shard.state.names[name].batch_at(7).block for name in ("eu", "all"))
+    assert eu.data is everything.data
+    assert driver.shard.state.memory.held_bytes == held
+    driver.submit(commands.Purge, "eu", ("ready",))
+    driver.submit(commands.Cancel, "all", ((7, 1),))
+    assert driver.shard.state.names["all"].batch_at(8).block.size == 3_000
+    assert driver.shard.state.memory.held_bytes < held - 7_000
