@@ -37,7 +37,7 @@ def every_kind() -> MemoryStore:
     *records, last = EVERY_KIND
     entries = [[record] for record in records]
     before = (last.queues[0]._replace(next_offset=1, keys=()),)
-    second = last._replace(epoch=NOW_MS, queues=before, producers=(), schedules=())
+    second = last._replace(epoch=NOW_MS, queues=before, producers=(), schedules=(), gates=())
     store = MemoryStore()
     write_log(store, [Segment(preamble(), entries[:4]), Segment(second, entries[4:]), Segment(last, [])])
     return store
@@ -97,6 +97,8 @@ def contents(store: Any) -> dict[str, Any]:
     schedules = {each.name: each.kept()._replace(plan=each.plan.cron)[1:] for each in shard.state.schedules}
     if schedules:
         result["schedules"] = schedules
+    if shard.state.gates:
+        result["gates"] = list(shard.state.gates.standing(shard.state.queues))
     return result
 
 

@@ -11,6 +11,7 @@ from wherry.model.commands import Verb
 from wherry_broker.core.batch import Envelope, Failure
 from wherry_broker.core.block import Block
 from wherry_broker.core.effects import Delivery
+from wherry_broker.core.gates import NEVER_MS
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.records import (
     Changed,
@@ -18,6 +19,8 @@ from wherry_broker.core.records import (
     Deleted,
     Died,
     Fired,
+    Gated,
+    Joined,
     Kept,
     Known,
     Limited,
@@ -34,8 +37,10 @@ from wherry_broker.core.records import (
     Sequenced,
     Stage,
     Standing,
+    Tallied,
     Target,
     Unscheduled,
+    Waiting,
 )
 from wherry_broker.core.shard import Shard
 from wherry_broker.log import recovery
@@ -208,6 +213,10 @@ EVERY_KIND: list[Record] = [
     Published(1, 7, Envelope(NOW_MS + 5_001, 0, 4, "reports"), 0, "", block_of(STAMPED)),
     Fired("nightly", NOW_MS + 5_000, NOW_MS + 86_405_000, NOW_MS + 5_001, 1, 7, 0, False, ""),
     Fired("nightly", 0, NOW_MS + 259_205_000, NOW_MS + 259_000_000, 0, 0, 2, False, "queue 'emails' is full"),
+    published(8, b"afterwards")._replace(ready_at_ms=NEVER_MS),
+    Gated(1, "all", 8, 3, False),
+    Joined(1, "all", 3, 2, 1),
+    Tallied(1, "all", 1, 1),
     Preamble(
         NOW_MS + 1,
         4,
@@ -217,7 +226,7 @@ EVERY_KIND: list[Record] = [
                 1,
                 "emails",
                 {"durability": "synced", "max_attempts": 3},
-                8,
+                9,
                 (("welcome-7", 1, NOW_MS + 120_000), ("created-7", 6, NOW_MS + 120_008)),
             ),
             Standing(
@@ -236,6 +245,7 @@ EVERY_KIND: list[Record] = [
                 *(NOW_MS + 5_000, NOW_MS + 5_001, 1, 7, 1, 2, 0, "queue 'emails' is full"),
             ),
         ),
+        (Waiting("all", 1, 8, 2, 1, strict=False, members=((3, 2, 1),)),),
     ),
 ]
 """One record of every kind, in an order in which a broker could have written them."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wherry.conversation.transaction import Posted
+from wherry.conversation.transaction import Gate, Posted
 from wherry.delivery import PeekedMessage
 from wherry.errors import (
     AlreadySettled,
@@ -46,7 +46,7 @@ from wherry.errors import (
     Unroutable,
     WherryError,
 )
-from wherry.model.options import Entry, QueueCounts, QueueInfo, Receipt, Retry, TopicReceipt
+from wherry.model.options import Entry, GateInfo, QueueCounts, QueueInfo, Receipt, Retry, TopicReceipt
 from wherry.model.schedules import ScheduleInfo, ScheduleOptions
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ __all__ = [
     "Entry",
     "ExistsDifferently",
     "Forbidden",
+    "Gate",
+    "GateInfo",
     "Internal",
     "Invalid",
     "Message",

@@ -133,6 +133,7 @@ EXAMPLES = [
     commands.Goodbye("", "done"),
     commands.Publish(1, "q", pack_sizes([2, 1]), block=b"\x80a\x80"),
     commands.PublishTopic(21, "orders.eu", pack_sizes([2, 1]), block=b"\x80a\x80"),
+    commands.ReadGate(30, "all"),
     commands.Settle(2, "q", 0, EPOCH, ((1, 2, 1), (3, 1, 1))),
     commands.Commit(
         21, (("q", 0, EPOCH, ((4, 1, 1),), None, ""),), (("q", pack_sizes([1]), 0, "", 0, 0, 0, ""),), block=b"\x80"
@@ -167,6 +168,7 @@ EXAMPLES = [
     replies.Values(1, ()),
     replies.Counted(1, -1, 1),
     replies.Told(1, {}),
+    replies.Gate(1, "q", 7, 1, 0, False, ()),
     replies.Deliver(1, 1000, (), pack_sizes([0])),
     replies.Stopped(1),
     replies.Cancelled(1, ((1, 1, 1),)),

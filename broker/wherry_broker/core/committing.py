@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from wherry.model import commands, replies
 from wherry.model.commands import Verb
 from wherry.model.fields import BATCH_MESSAGES_MAX
-from wherry_broker.core import bounds, decide, records
+from wherry_broker.core import bounds, decide, gates, records
 from wherry_broker.core.memory import publish_bytes
+from wherry_broker.core.records import Gated, Joined
 from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.sequences import Sequences
 
@@ -42,14 +43,14 @@ class Part:
 
     Attributes:
         ended: what its settles do.
-        stored: what its publishes store.
-        rows: what is said of each of these, by its place in the command.
+        stored: what its publishes store, by their place in the command.
+        rows: what is said of each of these.
     """
 
     def __init__(self, queue: Queue) -> None:
         self.queue = queue
         self.ended: list[Fact] = []
-        self.stored: list[records.Published] = []
+        self.stored: dict[int, records.Published] = {}
         self.rows: dict[int, CommittedRow] = {}
         self._first = queue.next_offset
         self._keys: dict[str, int] = {}
@@ -79,13 +80,37 @@ class Part:
         if first is None:
             envelope, ready_at_ms = decide.envelope_of(queue, command, now_ms)
             block = decide.block_of(command)
-            self.stored.append(records.Published(queue.number, self._first, envelope, ready_at_ms, key, block))
+            stored = records.Published(queue.number, self._first, envelope, ready_at_ms, key, block)
+            self.stored[position] = stored
             if key and queue.options.dedupe_window_ms:
                 self._keys[key] = self._first
             self.rows[position] = (self._first, False, queue.options.durability)
             self._first += block.count
         else:
             self.rows[position] = (first, True, queue.options.durability)
+
+    def gate(self, position: int, name: str, count: int, *, strict: bool) -> Gated | None:
+        """Has the message of a publish wait at a gate; None when it was stored before.
+
+        Raises:
+            Refusal: invalid, it is not one message, or has a delay of its own.
+        """
+        record = self.stored.get(position)
+        if record is None:
+            return None
+        if record.block.count != 1 or record.ready_at_ms:
+            what = "a delay of its own" if record.ready_at_ms else f"{record.block.count} messages"
+            text = f"one message without a delay waits at gate {name!r}, and publish {position} has {what}"
+            raise Refusal("invalid", text, queue=self.queue.name)
+        self.stored[position] = record._replace(ready_at_ms=gates.NEVER_MS)
+        return Gated(self.queue.number, name, record.first, count, strict)
+
+    def joined(self, position: int, name: str, gate_queue: int) -> Joined | None:
+        """Has the messages of a publish count for a gate; None when they were stored before."""
+        record = self.stored.get(position)
+        if record is None:
+            return None
+        return Joined(gate_queue, name, self.queue.number, record.first, record.block.count)
 
     def _known(self, key: str, now_ms: int) -> int | None:
         """The first offset of what was stored under a dedupe key, before or by this very commit."""
@@ -101,8 +126,8 @@ class Part:
             return []
         queue = self.queue
         freed_messages, freed_bytes = _freed(queue, self.ended)
-        count = sum(record.block.count for record in self.stored)
-        size = sum(record.block.size for record in self.stored)
+        count = sum(record.block.count for record in self.stored.values())
+        size = sum(record.block.size for record in self.stored.values())
         dropped = bounds.drop_oldest(queue, count - freed_messages, size - freed_bytes, now_ms)
         if not dropped:
             bounds.check_all_fit(queue, count, size, now_ms, freed_messages, freed_bytes)
@@ -143,8 +168,9 @@ class Committing:
         self._check_disk(parts)
         self._check_memory(parts, settles=bool(settles))
         ended = [fact for part in parts.values() for fact in part.ended]
-        stored = [fact for part in parts.values() for fact in part.stored]
-        new: list[Change] = [*ended, *dropped, *stored]
+        gated = self._gated(command, parts, publishes)
+        stored = [fact for part in parts.values() for fact in part.stored.values()]
+        new: list[Change] = [*ended, *dropped, *stored, *gated]
         if command.sequence and parts:
             new.append(self._sequences.fact(session, command.answered, now_ms, _rows(command, parts, publishes)))
         self._ledger.apply(new)
@@ -171,6 +197,32 @@ class Committing:
         self._answers.say(session, replies.Committed(command.request, tuple(result)), mark)
         return True
 
+    def _gated(
+        self, command: commands.Commit, parts: dict[str, Part], publishes: Sequence[commands.Publish]
+    ) -> list[Gated | Joined]:
+        """Has publishes wait at gates, or count for them.
+
+        Raises:
+            Refusal: invalid, there is such a gate already, or a publish cannot wait at it; not_found, there is none.
+        """
+        known, made = self._ledger.state.gates, dict[str, int]()
+        new: list[Gated | Joined | None] = []
+        for position, name, count, strict, *_ in sorted(command.gates, key=lambda row: not row[2]):
+            if position >= len(publishes):
+                raise Refusal("invalid", f"gate {name!r} is for publish {position}, and there are {len(publishes)}")
+            part = parts[publishes[position].queue]
+            if not count:
+                gate_queue = known[name].queue if name in known else made.get(name)
+                if gate_queue is None:
+                    raise Refusal("not_found", f"there is no gate {name!r}, or no longer")
+                new.append(part.joined(position, name, gate_queue))
+            elif name in known or name in made:
+                raise Refusal("invalid", f"a message waits at gate {name!r} already")
+            else:
+                new.append(part.gate(position, name, count, strict=strict))
+                made[name] = part.queue.number
+        return [fact for fact in new if fact is not None]
+
     def _settle(self, parts: dict[str, Part], settles: Sequence[commands.Settle], now_ms: int) -> None:
         state = self._ledger.state
         by_queue: dict[str, list[commands.Settle]] = {}
@@ -185,12 +237,12 @@ class Committing:
 
     def _check_disk(self, parts: dict[str, Part]) -> None:
         logged = [part for part in parts.values() if part.queue.is_logged and part.stored]
-        cost = sum(bounds.log_cost(record.block) for part in logged for record in part.stored)
+        cost = sum(bounds.log_cost(record.block) for part in logged for record in part.stored.values())
         if cost:
             bounds.check_room(self._ledger.state, logged[0].queue.name, cost)
 
     def _check_memory(self, parts: dict[str, Part], *, settles: bool) -> None:
-        stored = [record for part in parts.values() for record in part.stored]
+        stored = [record for part in parts.values() for record in part.stored.values()]
         cost = sum(publish_bytes(each.block.size, each.block.count, each.envelope.key, each.dedupe) for each in stored)
         if stored:
             bounds.check_memory(self._ledger.state, next(iter(parts)), cost, settles=settles)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from wherry.model import commands, replies
 from wherry_broker.core import bounds, decide, records
 from wherry_broker.core.batch import DEAD, LEASED, Envelope, Span
+from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,11 +79,19 @@ class Editing:
                     bounds.check_disk(state, target, record.block)
         else:
             parts = [part for part in parts if not _is_expired(part.span, now_ms)]
+            self._check_not_counted(queue, parts)
             ranges = records.joined((part.low, part.high) for part in parts)
             new = [records.Returned(queue.number, records.REDRIVEN, ranges, 0, "", now_ms)] if ranges else []
         self._ledger.apply(new)
         total = sum(part.high - part.low for part in parts)
         self._answers.say(session, replies.Done(command.request, total), max(queue.mark, target.mark))
+
+    def _check_not_counted(self, queue: Queue, parts: list[Part]) -> None:
+        """Refuses to bring messages back that a gate has counted when they died: it would count them again."""
+        for part in parts:
+            for low, _, gate in self._ledger.state.gates.members_between(queue.number, part.low, part.high):
+                text = f"{queue.name}/{low} was counted at gate {gate!r} when it died; another queue may take it"
+                raise Refusal("invalid", text, queue=queue.name)
 
 
 def _parts(queue: Queue, ranges: tuple[Range, ...]) -> Iterator[Part]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wherry_broker.core import records
+from wherry_broker.core import gates, records
 from wherry_broker.core.batch import DEAD, STATE_NAMES, Failure
 from wherry_broker.core.memory import EVENT_BYTES
 from wherry_broker.core.options import QueueOptions
@@ -50,6 +50,7 @@ def _changed(state: State, record: records.Changed) -> None:
 def _deleted(state: State, record: records.Deleted) -> None:
     queue = state.queues[record.queue]
     queue.clear()
+    state.gates.forget_queue(queue.number)
     state.discard(queue)
 
 
@@ -71,6 +72,7 @@ def _removed(state: State, record: records.Removed) -> None:
     queue = state.queues[record.queue]
     for low, high in record.ranges:
         queue.remove(low, high, record.cause, record.at_ms)
+        state.gates.forget(queue.number, low, high)
         if record.cause == records.SETTLED:
             queue.settled.add(high - low, record.at_ms)
 
@@ -124,6 +126,14 @@ def _sequenced(state: State, record: records.Sequenced) -> None:
     state.producers.take(record)
 
 
+def _gated(state: State, record: records.Gated) -> None:
+    state.gates.make(record)
+
+
+def _joined(state: State, record: records.Joined) -> None:
+    state.gates.join(record)
+
+
 def _limited(state: State, record: records.Limited) -> None:
     batch = state.queues[record.queue].batch_at(record.offset)
     if batch is None:
@@ -155,6 +165,8 @@ def _opened(state: State, record: records.Preamble) -> None:
         state.producers.restate(known)
     for kept in record.schedules:
         state.schedules.restate(kept)
+    for row in record.gates:
+        state.gates.restate(row)
 
 
 _CHANGES: dict[type, Callable[[State, Any], None]] = {
@@ -172,5 +184,8 @@ _CHANGES: dict[type, Callable[[State, Any], None]] = {
     records.Scheduled: _scheduled,
     records.Unscheduled: _scheduled,
     records.Fired: _scheduled,
+    records.Gated: _gated,
+    records.Joined: _joined,
+    records.Tallied: gates.count,
     records.Preamble: _opened,
 }

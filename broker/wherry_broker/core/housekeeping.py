@@ -34,7 +34,8 @@ def preamble(state: State) -> Preamble:
     standing = tuple(_standing(queue) for queue in queues.values() if not queue.is_temporary)
     known = tuple(state.producers.standing(is_logged))
     kept = tuple(state.schedules.standing())
-    return Preamble(state.epoch, state.next_number, state.next_first, standing, known, kept)
+    gates = tuple(state.gates.standing(queues))
+    return Preamble(state.epoch, state.next_number, state.next_first, standing, known, kept, gates)
 
 
 def _standing(queue: Queue) -> Standing:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from wherry_broker.core import bounds, housekeeping, records, tracking
+from wherry_broker.core import bounds, gates, housekeeping, records, tracking
 from wherry_broker.core.evolve import evolve
 from wherry_broker.core.housekeeping import Mover
 from wherry_broker.core.outbox import Outbox
@@ -71,12 +71,14 @@ class Ledger:
         state: the durable facts.
         pager: which batches have their bytes in memory.
         dirty: queues that have changed since somebody looked.
+        now_ms: the time, as it was told last.
     """
 
     def __init__(self, epoch: int, resident_bytes_max: int, memory_bytes_max: int) -> None:
         state = self.state = State(epoch, memory_bytes_max)
         self.pager = Pager(state.homes, state.memory, min(resident_bytes_max, memory_bytes_max // 2))
         self.dirty: dict[Queue, None] = {}
+        self.now_ms = 0
         self._mover = Mover()
         self._outbox = Outbox()
         self._records: list[Change | ScheduleFact] = []
@@ -109,6 +111,7 @@ class Ledger:
         for queue in self.state.queues.values():
             queue.restored(now_ms)
         self.state.producers.limit(now_ms)
+        self.state.gates.restored(self.state.queues)
 
     def open(self, segment: int, oldest: int, now_ms: int) -> Preamble:
         """Begins a new epoch; records go into a new segment from now on.
@@ -142,14 +145,19 @@ class Ledger:
             if isinstance(record, Sequenced):
                 self._apply_sequenced(record)
                 continue
-            queue = self.state.queues.get(record.queue)
-            if queue is not None and queue.tracked:
-                ends = tracking.ends(queue, record)
-                self._apply_fact(record)
-                for fact in tracking.facts(self.state, queue, record, ends, results):
-                    self._apply_fact(fact)
-            else:
-                self._apply_fact(record)
+            tallied = gates.tallied(self.state, record, self.now_ms) if self.state.gates else ()
+            self._apply_tracked(record, results)
+            self.apply(tallied)
+
+    def _apply_tracked(self, record: Fact, results: Results) -> None:
+        queue = self.state.queues.get(record.queue)
+        if queue is None or not queue.tracked:
+            self._apply_fact(record)
+            return
+        ends = tracking.ends(queue, record)
+        self._apply_fact(record)
+        for fact in tracking.facts(self.state, queue, record, ends, results):
+            self._apply_fact(fact)
 
     def _apply_fact(self, record: Fact) -> None:
         homes = self.state.homes

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry.model import commands, replies
+from wherry.model.fields import ROWS_MAX
 from wherry_broker.core import decide, view
 from wherry_broker.core.refusal import Refusal
 
@@ -21,6 +22,8 @@ ANSWER_BYTES_MAX = 4_194_304
 """How much one session is answered by requests that only look, before it has taken some of it."""
 Waiting = commands.Peek | commands.Redrive | commands.Fetch | commands.Increment | commands.Watch | commands.Status
 """What may have to wait for bytes that only the log has."""
+ROW_BYTES = 64
+"""What a row of ids counts."""
 LOOK_BYTES = 1_024
 """What a small answer counts, or one row of a long one: about what it takes until it is sent."""
 
@@ -55,6 +58,20 @@ class Lookups:
         session.answered_bytes += LOOK_BYTES * len(queues)
         rows = tuple(view.queue_row(queue) for queue in queues)
         self._answers.say(session, replies.Queues(command.request, rows, more), self._ledger.newest_mark)
+
+    def gate(self, session: Session, command: commands.ReadGate, _now_ms: int) -> None:
+        """What waits at a gate, and a page of the messages that count for it."""
+        self.count(session, LOOK_BYTES)
+        gate = self._state.gates.get(command.gate)
+        if gate is None:
+            raise Refusal("not_found", f"there is no gate {command.gate!r}, or no longer")
+        queues = self._state.queues
+        page = gate.members[command.skip : command.skip + ROWS_MAX]
+        session.answered_bytes += ROW_BYTES * len(page)
+        members = tuple((queues[number].name, first, count) for number, first, count in page if number in queues)
+        queue, more = queues[gate.queue], command.skip + len(page) < len(gate.members)
+        counts = (gate.offset, max(gate.remaining, 0), gate.failed, gate.strict)
+        self._answers.say(session, replies.Gate(command.request, queue.name, *counts, members, more), queue.mark)
 
     def peek(self, session: Session, command: commands.Peek, _now_ms: int) -> None:
         """Messages of a queue; the answer waits until their bytes are in memory."""

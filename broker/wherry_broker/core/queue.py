@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, READY, Batch, Failure, Span
 from wherry_broker.core.dedupe import DedupeKeys
+from wherry_broker.core.gates import GATE
 from wherry_broker.core.index import BatchIndex
 from wherry_broker.core.keys import Keys, Throttle
 from wherry_broker.core.memory import SPAN_BYTES, failure_bytes, story_bytes
@@ -298,8 +299,9 @@ class Queue:
     def wake(self, span: Span) -> None:
         """Makes a delayed span ready."""
         self._timers.disarm(span)
-        self._move(span, READY)
-        self._turn(span.batch.envelope.priority).put_back(span)
+        self._move(span, self._undelayed)
+        if span.state == READY:
+            self._turn(span.batch.envelope.priority).put_back(span)
 
     def give_back(self, low: int, high: int, cause: str, ready_at_ms: int, failure: Failure | None) -> None:
         """Ends the deliveries of [low, high); the messages are ready at once, or at `ready_at_ms` if that is not 0."""
@@ -316,7 +318,10 @@ class Queue:
     def bury(self, low: int, high: int, failure: Failure, cause: str) -> None:
         """Ends the deliveries of [low, high); the messages are dead."""
         for span in self._isolated(low, high):
-            self._end_delivery(span, cause)
+            if cause == GATE:  # it has not been delivered
+                self._timers.disarm(span)
+            else:
+                self._end_delivery(span, cause)
             self._move(span, DEAD)
             self._fail(span, failure)
             self._dead[span] = None

@@ -320,6 +320,47 @@ class Standing(NamedTuple):
     asked: tuple[str, ...] | None = None
 
 
+class Gated(NamedTuple):
+    """The message at `offset` waits until as many others have ended as it `expects`; see `gates`."""
+
+    queue: int
+    gate: str
+    offset: int
+    expects: int
+    strict: bool
+
+
+class Joined(NamedTuple):
+    """Messages have come that count for a gate: so many `messages`, from `first` on, in the queue `of`."""
+
+    queue: int
+    gate: str
+    of: int
+    first: int
+    messages: int
+
+
+class Tallied(NamedTuple):
+    """Messages that count for a gate have ended, `failed` of them otherwise than well."""
+
+    queue: int
+    gate: str
+    ended: int
+    failed: int
+
+
+class Waiting(NamedTuple):
+    """A gate, as a preamble restates it. `members` are those that count for it: (queue, first offset, how many)."""
+
+    gate: str
+    queue: int
+    offset: int
+    remaining: int
+    failed: int
+    strict: bool
+    members: tuple[tuple[int, int, int], ...]
+
+
 class Preamble(NamedTuple):
     """The standing facts, at the head of a segment: what stays when older segments go."""
 
@@ -329,9 +370,12 @@ class Preamble(NamedTuple):
     queues: tuple[Standing, ...]
     producers: tuple[Known, ...] = ()
     schedules: tuple[Kept, ...] = ()
+    gates: tuple[Waiting, ...] = ()
 
 
-Fact = Declared | Changed | Deleted | Published | Removed | Returned | Died | Rehomed | Limited
+Fact = (
+    Declared | Changed | Deleted | Published | Removed | Returned | Died | Rehomed | Limited | Gated | Joined | Tallied
+)
 """What happened to one queue."""
 Change = Fact | Routed | Sequenced
 """What happened to queues, and to producers with them."""

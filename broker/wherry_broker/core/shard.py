@@ -101,7 +101,11 @@ class Shard:
         self._watching = Watching(self.ledger, answers, self._lookups, self._catalogue)
         self._scheduling = Scheduling(self.ledger, answers, self._catalogue, self._lookups, calendar)
         self._inquiring = Inquiring(self.ledger, answers, self._lookups, self._watching)
-        self._commands: dict[type, Callable[[Session, Any, int], None]] = {
+        self._commands = self._table()
+
+    def _table(self) -> dict[type, Callable[[Session, Any, int], None]]:
+        """The method for each command."""
+        return {
             commands.Publish: self._publish,
             commands.PublishTopic: self._publish_topic,
             commands.Settle: self._settling.settle,
@@ -112,6 +116,7 @@ class Shard:
             commands.Declare: self._catalogue.declare,
             commands.ListQueues: self._lookups.list_queues,
             **{kind: self._inboxes.kept(carry_out) for kind, carry_out in self._for_owners().items()},
+            commands.ReadGate: self._lookups.gate,
             **self._storing.commands,
             commands.Watch: self._watching.watch,
             **self._scheduling.commands,
@@ -232,6 +237,7 @@ class Shard:
 
     def tick(self, now_ms: int) -> None:
         """Applies all that is due at `now_ms`."""
+        self.ledger.now_ms = now_ms
         self.state.producers.forget_idle(now_ms)
         lost: list[Span] = []
         for item in self.state.timers.due(now_ms):

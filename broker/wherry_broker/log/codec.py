@@ -51,6 +51,9 @@ KINDS: dict[int, type[Any]] = {
     14: records.Scheduled,
     15: records.Unscheduled,
     16: records.Fired,
+    17: records.Gated,
+    18: records.Joined,
+    19: records.Tallied,
 }
 _PLAIN_FIELDS = 4
 """How many fields an envelope has whose messages are not tracked."""
@@ -330,9 +333,10 @@ def _died(fields: Any) -> Record:
 def _preamble(fields: Any) -> Record:
     epoch, next_number, next_first, queues, *more = fields
     standing = tuple(records.Standing(*queue) for queue in queues)
-    producers, schedules = more + [()] * (2 - len(more))
+    producers, schedules, gates = more + [()] * (3 - len(more))
     known, kept = tuple(map(_known, producers)), tuple(map(_kept, schedules))
-    return records.Preamble(epoch, next_number, next_first, standing, known, kept)
+    waiting = tuple(records.Waiting(*gate) for gate in gates)
+    return records.Preamble(epoch, next_number, next_first, standing, known, kept, waiting)
 
 
 def _kept(fields: Any) -> records.Kept:
@@ -389,5 +393,8 @@ _DECODERS: dict[int, Callable[[Any], Record]] = {
     14: _scheduled,
     15: lambda fields: records.Unscheduled(*fields),
     16: lambda fields: records.Fired(*fields),
+    17: lambda fields: records.Gated(*fields),
+    18: lambda fields: records.Joined(*fields),
+    19: lambda fields: records.Tallied(*fields),
 }
 _WITH_BLOCK: dict[int, Callable[[Any, Block], Record]] = {4: _published, 8: _rehomed, 11: _routed}

@@ -19,6 +19,8 @@ from wherry_broker.core.records import (
     Deleted,
     Died,
     Fired,
+    Gated,
+    Joined,
     Limited,
     Preamble,
     Published,
@@ -29,6 +31,7 @@ from wherry_broker.core.records import (
     Scheduled,
     Sequenced,
     Standing,
+    Tallied,
     Unscheduled,
 )
 from wherry_broker.core.state import State
@@ -116,8 +119,16 @@ class Rebuild:
                 self._sequenced(record)
             case Scheduled() | Unscheduled() | Fired():
                 self._scheduled(record)
-            case Changed() | Deleted() | Limited() if record.queue in self.state.queues:
+            case _ if self._is_there(record):
                 evolve(self.state, record)
+
+    def _is_there(self, record: Changed | Deleted | Limited | Gated | Joined | Tallied) -> bool:
+        """Whether there is what a record speaks of."""
+        if isinstance(record, Joined | Tallied):
+            return record.gate in self.state.gates
+        if isinstance(record, Gated):
+            return self._holds(record.queue, record.offset)
+        return record.queue in self.state.queues
 
     def miss(self) -> None:
         """Something could not be read before the next record.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from types import TracebackType
 
-    from wherry.model.options import QueueCounts, Snapshot
+    from wherry.model.options import GateInfo, QueueCounts, Snapshot
     from wherry.model.schedules import ScheduleInfo, ScheduleOptions
 
 DEFAULT_URL = "wherry://localhost:7117"
@@ -183,6 +183,18 @@ class Broker:
             NotFound: there is none of that name.
         """
         return await self._link.ask(scheduling.pause(name, paused=False))
+
+    async def gate(self, name: str) -> GateInfo:
+        """How those do that count for a gate, and which they are; see `Transaction.publish` and its `waits_at`.
+
+        Raises:
+            NotFound: there is no such gate: the message that waited there is gone.
+        """
+        found, skip = await self._link.ask(asks.gate(asks.check_queue_name(name), 0))
+        while skip:
+            page, skip = await self._link.ask(asks.gate(name, skip))
+            found.members.extend(page.members)
+        return found
 
     async def ping(self) -> float:
         """Asks the broker for a sign of life; returns the seconds that it took."""

@@ -13,7 +13,7 @@ from wherry import errors
 from wherry.delivery import Delivery, PeekedMessage, bodies
 from wherry.model import commands, names, replies
 from wherry.model.fields import ROWS_MAX, Range
-from wherry.model.options import QueueCounts, QueueInfo, Snapshot, TopicReceipt, wire_options
+from wherry.model.options import GateInfo, QueueCounts, QueueInfo, Snapshot, TopicReceipt, wire_options
 
 if TYPE_CHECKING:
     from wherry.conversation.pending import Envelope
@@ -98,6 +98,22 @@ def queues(prefix: str, after: str) -> Ask[tuple[list[QueueCounts], bool]]:
 def sign_of_life() -> Ask[None]:
     """A request that goes all the way through the core, and that any broker can answer."""
     return Ask(partial(commands.ListQueues, prefix="-"), _nothing)
+
+
+def gate(name: str, skip: int) -> Ask[tuple[GateInfo, int]]:
+    """How those do that count for a gate, a page of which they are, and the row at which the next one begins or 0."""
+
+    def read(reply: replies.Gate) -> tuple[GateInfo, int]:
+        members = [
+            names.message_id(queue, offset)
+            for queue, first, count, *_ in reply.members
+            for offset in range(first, first + count)
+        ]
+        waits = names.message_id(reply.queue, reply.offset)
+        more = skip + len(reply.members) if reply.more else 0
+        return GateInfo(waits, reply.remaining, reply.failed, reply.strict, members), more
+
+    return Ask(partial(commands.ReadGate, gate=name, skip=skip), read)
 
 
 def pause(queue: str, *, paused: bool) -> Ask[None]:

@@ -68,11 +68,30 @@ class Posted:
         return self.receipt.id
 
 
+class Gate(NamedTuple):
+    """Where a message waits until others have ended.
+
+    Attributes:
+        name: what the others count for; nobody else may have a gate of this name.
+        expects: how many there are.
+        strict: whether the first of them that fails (it is dead, expired, cancelled, ...) makes the one that waits
+            dead; otherwise that one goes on when all have ended, however they did.
+    """
+
+    name: str
+    expects: int
+    strict: bool = True
+
+
+_GateRow = tuple[str, int, bool]
+
+
 class _Publish(NamedTuple):
-    """Messages of one queue and envelope, next to each other."""
+    """Messages of one queue, envelope and gate, next to each other."""
 
     queue: str
     envelope: Envelope
+    gates: tuple[_GateRow, ...]
     sizes: list[int]
     posted: list[Posted]
 
@@ -132,6 +151,8 @@ class Draft:
         priority: int = 0,
         key: str = "",
         dedupe: str = "",
+        waits_at: Gate | None = None,
+        counts_for: str = "",
     ) -> Posted:
         """Publishes a message, once this is committed.
 
@@ -147,6 +168,8 @@ class Draft:
             priority: 0 to 9; 9 goes first.
             key: what it belongs to, such as a customer.
             dedupe: a second message with this key is not stored while the queue remembers it.
+            waits_at: the gate at which it waits until others have ended.
+            counts_for: the name of the gate that it counts for when it ends, which is there or made in here.
 
         Returns:
             What will have the receipt.
@@ -156,7 +179,10 @@ class Draft:
             Invalid: a value is out of its range.
         """
         envelope = envelope_of(priority, key, dedupe, delay, at, ttl)
-        return self._publish(_name_of(queue), envelope, *compose(body, headers, json, pack))
+        gates: tuple[_GateRow, ...] = ((counts_for, 0, False),) if counts_for else ()
+        if waits_at is not None:
+            gates += ((waits_at.name, waits_at.expects, waits_at.strict),)
+        return self._publish(_name_of(queue), envelope, *compose(body, headers, json, pack), gates)
 
     def forward(self, message: Leased[Any], queue: Any, *, priority: int | None = None) -> Posted:
         """Acknowledges a message and publishes it as it is, with its key and priority, once this is committed.
@@ -176,7 +202,7 @@ class Draft:
         envelope = envelope_of(message.priority if priority is None else priority, message.key, "", None, None, None)
         self._settle(message, Verb.ACK)
         try:
-            return self._publish(_name_of(queue), envelope, message.raw, b"")
+            return self._publish(_name_of(queue), envelope, message.raw, b"", ())
         except errors.WherryError:
             self._unsettle_last()
             raise
@@ -200,7 +226,8 @@ class Draft:
             if each.rows
         )
         publishes = tuple((each.queue, pack_sizes(each.sizes), *each.envelope) for each in self._publishes)
-        return commands.Commit(request, settles, publishes, block=b"".join(self._pieces))
+        gates = tuple((place, *gate) for place, each in enumerate(self._publishes) for gate in each.gates)
+        return commands.Commit(request, settles, publishes, gates=gates, block=b"".join(self._pieces))
 
     def committed(self, reply: replies.Committed) -> None:
         """All of it was done: the receipts are there, and the credit of what was settled is back."""
@@ -221,13 +248,15 @@ class Draft:
         if self._is_over:
             raise RuntimeError("this transaction is over")
 
-    def _publish(self, queue: str, envelope: Envelope, packed: bytes, body: bytes) -> Posted:
+    def _publish(
+        self, queue: str, envelope: Envelope, packed: bytes, body: bytes, gates: tuple[_GateRow, ...]
+    ) -> Posted:
         self._check_open()
         size = len(packed) + len(body)
         check_size(self._block_bytes + size, self._block_bytes_max)
         if self._published == BATCH_MESSAGES_MAX:
             raise _too_many("messages to publish", BATCH_MESSAGES_MAX)
-        row = self._publish_row(queue, envelope)
+        row = self._publish_row(queue, envelope, gates)
         self._published += 1
         self._block_bytes += size
         self._pieces += (packed, body)
@@ -264,15 +293,17 @@ class Draft:
             settle.rows.pop()
         message.settled = ""
 
-    def _publish_row(self, queue: str, envelope: Envelope) -> _Publish:
+    def _publish_row(self, queue: str, envelope: Envelope, gates: tuple[_GateRow, ...]) -> _Publish:
         last = self._publishes[-1] if self._publishes else None
         # A dedupe key stands for all of its row, so each message that has one has a row of its own.
-        if last is not None and last.queue == queue and last.envelope == envelope and not envelope.dedupe:
+        alike = last is not None and (last.queue, last.envelope, last.gates) == (queue, envelope, gates)
+        if last is not None and alike and not envelope.dedupe:
             self._take_header(LENGTH_BYTES)
             return last
         texts_bytes = len(queue) + len(envelope.key.encode()) + len(envelope.dedupe.encode())
+        texts_bytes += sum(ROW_BYTES_MAX + len(name.encode()) for name, _, _ in gates)
         self._take_row(len(self._publishes), "publishes", texts_bytes + LENGTH_BYTES)
-        self._publishes.append(_Publish(queue, envelope, [], []))
+        self._publishes.append(_Publish(queue, envelope, gates, [], []))
         return self._publishes[-1]
 
     def _take_row(self, rows: int, what: str, size: int) -> None:

@@ -16,6 +16,7 @@ from wherry.model.fields import (
     U32,
     U64,
     Binary,
+    CommitGates,
     CommitPublishes,
     CommitSettles,
     Deliveries,
@@ -135,7 +136,16 @@ class Commit(NamedTuple):
     publishes: CommitPublishes = ()
     sequence: U64 = 0
     answered: U64 = 0
+    gates: CommitGates = ()
     block: bytes = b""
+
+
+class ReadGate(NamedTuple):
+    """Asks how those do that count for a gate, and which they are, from the row `skip` on."""
+
+    request: U32
+    gate: QueueName
+    skip: U32 = 0
 
 
 class Consume(NamedTuple):
@@ -384,6 +394,7 @@ Request = (
     | PublishTopic
     | Settle
     | Commit
+    | ReadGate
     | Consume
     | Stop
     | Declare

@@ -229,6 +229,13 @@ CommitPublishes = Annotated[
         high=COMMIT_ROWS_MAX,
     ),
 ]
+CommitGate = tuple[int, str, int, bool]
+"""(position of the publish, gate, expects, strict): its only message waits at the gate until as many have ended as it
+expects; with 0, its messages count for the gate"""
+CommitGates = Annotated[tuple[CommitGate, ...], rows("commit gates", _u32, _queue, _u32, _flag, high=COMMIT_ROWS_MAX)]
+GateMember = tuple[str, int, int]
+"""(queue, first offset, count) of messages that count for a gate"""
+GateMembers = Annotated[tuple[GateMember, ...], rows("gate members", _queue, _u64, _count)]
 CommittedRow = tuple[int, bool, str]
 """(first offset, duplicate, durability)"""
 CommittedRows = Annotated[tuple[CommittedRow, ...], rows("committed", _u64, _flag, _name, high=COMMIT_ROWS_MAX)]

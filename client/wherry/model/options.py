@@ -153,6 +153,24 @@ class QueueInfo:
         return cls(**known, oldest_age=info["oldest_age_ms"] / 1000)
 
 
+class GateInfo(NamedTuple):
+    """How those do that count for a gate.
+
+    Attributes:
+        waits: the id of the message that waits, or has waited, at it.
+        remaining: how many others have to end yet.
+        failed: how many have ended that were not acknowledged.
+        strict: whether the first of these makes the message dead.
+        members: the ids of those that count, in the order of their publishes.
+    """
+
+    waits: str
+    remaining: int
+    failed: int
+    strict: bool
+    members: list[str]
+
+
 class QueueCounts(NamedTuple):
     """One row of a list of queues."""
 

@@ -19,10 +19,12 @@ from wherry.model.fields import (
     Details,
     DurationMs,
     Flag,
+    GateMembers,
     Lengths,
     MomentMs,
     Name,
     Options,
+    QueueName,
     QueueRows,
     Ranges,
     ScheduleRows,
@@ -172,6 +174,19 @@ class Told(NamedTuple):
     block: bytes = b""
 
 
+class Gate(NamedTuple):
+    """Answers READGATE: the message that waits (or waited) there, how the others do, and a page of which they are."""
+
+    request: U32
+    queue: QueueName
+    offset: U64
+    remaining: U64
+    failed: U64
+    strict: Flag
+    members: GateMembers
+    more: Flag = False
+
+
 class Deliver(NamedTuple):
     """Leases messages to a consumer."""
 
@@ -225,6 +240,7 @@ Reply = (
     | Values
     | Counted
     | Told
+    | Gate
     | Error
 )
 """Answers to one request; Confirm and Settled answer many at once."""

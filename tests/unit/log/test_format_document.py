@@ -31,6 +31,7 @@ PARTS = {
     "Known": records.Known,
     "Plan": records.Plan,
     "Kept": records.Kept,
+    "Waiting": records.Waiting,
 }
 KINDS = FORMAT.table("4. Records")
 

@@ -18,6 +18,8 @@ from wherry_broker.core.records import (
     Deleted,
     Died,
     Fired,
+    Gated,
+    Joined,
     Kept,
     Known,
     Plan,
@@ -31,7 +33,9 @@ from wherry_broker.core.records import (
     Sequenced,
     Stage,
     Standing,
+    Tallied,
     Unscheduled,
+    Waiting,
 )
 from wherry_broker.log import codec
 from wherry_broker.log.codec import Damaged, SegmentHead, UnknownVersion
@@ -80,6 +84,8 @@ plans = st.builds(
     *(st.integers(0, 9), texts, numbers, texts, texts, numbers, numbers, st.binary(max_size=40)),
 )
 kept = st.builds(Kept, texts, plans, moments, flags, *[numbers] * 9, texts)
+members = st.lists(st.tuples(numbers, numbers, numbers), max_size=3).map(tuple)
+waiting = st.builds(Waiting, texts, numbers, numbers, numbers, numbers, st.booleans(), members)
 every_record = st.one_of(
     st.builds(Declared, numbers, texts, options, numbers),
     st.builds(Changed, numbers, options),
@@ -93,11 +99,15 @@ every_record = st.one_of(
         Preamble,
         *(numbers, numbers, numbers, st.lists(standings, max_size=3).map(tuple), known),
         st.lists(kept, max_size=2).map(tuple),
+        st.lists(waiting, max_size=2).map(tuple),
     ),
     st.builds(Scheduled, texts, plans, moments, flags, moments, moments),
     st.builds(Unscheduled, texts),
     st.builds(Fired, texts, moments, moments, moments, numbers, numbers, numbers, flags, texts),
     st.builds(Sequenced, texts, numbers, numbers, rows),
+    st.builds(Gated, numbers, texts, numbers, numbers, st.booleans()),
+    st.builds(Joined, numbers, texts, numbers, numbers, numbers),
+    st.builds(Tallied, numbers, texts, numbers, numbers),
 )
 
 

@@ -27,6 +27,7 @@ PUBLISH = commands.Publish(7, "q", pack_sizes([3]), block=b"\x80hi")
 TO_THE_CORE = [
     PUBLISH,
     commands.PublishTopic(8, "orders.eu", pack_sizes([3]), block=b"\x80hi"),
+    commands.ReadGate(8, "all"),
     commands.Settle(1, "q", 0, 1, ((5, 1, 1),)),
     commands.Commit(
         1, (("q", 0, 1, ((5, 1, 1),), None, ""),), (("q", pack_sizes([1]), 0, "", 0, 0, 0, ""),), block=b"\x80"
@@ -73,6 +74,7 @@ ONLY_BROKERS_SAY = [
     replies.Counted(1, -1, 1),
     replies.Schedules(1, ()),
     replies.Told(1, {"state": "ready"}),
+    replies.Gate(1, "q", 7, 1, 0, False, ()),
     replies.Deliver(1, 1000, (), pack_sizes([0])),
     replies.Stopped(1),
     replies.Cancelled(1, ((1, 1, 1),)),

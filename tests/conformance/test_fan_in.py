@@ -1,0 +1,39 @@
+"""Gates, through both shells."""
+
+from __future__ import annotations
+
+import pytest
+
+import wherry
+
+
+def fan_in(client, *, strict):
+    """A message in `done` that waits for three in `work`, which are here."""
+    with client.transaction() as tx:
+        then = tx.publish("done", b"then", waits_at=wherry.Gate("all", 3, strict=strict))
+        work = [tx.publish("work", b"%d" % each, counts_for="all") for each in range(3)]
+    messages = client.queue("work").get(3, wait=5)
+    return then, work, messages
+
+
+def test_a_message_waits_until_the_others_have_ended(client):
+    then, work, messages = fan_in(client, strict=False)
+    messages[0].ack()
+    messages[1].reject("bad")
+    assert client.queue("done").get() == []
+    assert client.gate("all") == wherry.GateInfo(then.id, 1, 1, strict=False, members=[each.id for each in work])
+    messages[2].ack()
+    (message,) = client.queue("done").get(wait=5)
+    assert message.body == b"then"
+    assert (client.gate("all")).remaining == 0
+    message.ack()
+    with pytest.raises(wherry.NotFound, match="no gate 'all'"):
+        client.gate("all")
+
+
+def test_a_strict_gate_fails_with_the_first(client):
+    then, work, messages = fan_in(client, strict=True)
+    messages[1].reject("bad")
+    found = client.queue("done").find(then.id)
+    assert (found.state, found.reason) == ("dead", "gate")
+    assert found.error == f"{work[1].id}, which it waited for, is dead: bad"
