@@ -13,6 +13,7 @@ sim: export WHERRY_TEST_SUBSETS ?= 800
 crash: export WHERRY_TEST_FAULTS ?= 3000
 crash: export WHERRY_TEST_CYCLES ?= 1000
 crash: export WHERRY_TEST_STOPS ?= 200
+crash: export WHERRY_TEST_CUTS ?= 1000
 sim: export WHERRY_TEST_FLIPS ?= 131072
 sim: export WHERRY_TEST_REPAIRS ?= 5000
 sim: export WHERRY_TEST_CASES ?= 50000
@@ -45,7 +46,7 @@ sim: $(VENV)  ## for a release: the simulation, the core against its model, and 
 		tests/property/test_schedules.py $(ARGS)
 
 crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an error at every call for its log
-	$(PYTEST) tests/crash tests/faults -m "slow or not slow" -raP $(ARGS)
+	$(PYTEST) tests/crash tests/faults tests/conformance/test_reconnecting.py -m "slow or not slow" -raP $(ARGS)
 
 fuzz: $(VENV)  ## look for inputs that break the decoders of frames and of logs, with atheris
 	$(BIN)pip install --quiet -e '.[fuzz]'

@@ -100,8 +100,9 @@ def log(request) -> str:
 @pytest.fixture(params=SHELLS)
 def site(request, log, loop_thread, running_broker, tmp_path):
     def make(**options):
-        data = tmp_path / f"data{len(site._brokers)}" if log == "file" else None
-        return running_broker(data=data, **options)
+        if log == "file":
+            options.setdefault("data", tmp_path / f"data{len(site._brokers)}")
+        return running_broker(**options)
 
     site = Site(SHELLS[request.param](loop_thread), loop_thread, make)
     yield site

@@ -138,7 +138,7 @@ def test_the_reader_hands_over_to_one_that_waits_longer(broker, queue):
 
 
 def broker_url(broker: sync.Broker) -> str:
-    address = broker._link._address
+    address = broker._link._itinerary.address
     return f"wherry://{address.host}:{address.port}"
 
 
@@ -198,7 +198,7 @@ class silent_after_welcome:  # noqa: N801 (it is used as a function)
 
 
 def test_who_waits_asks_a_silent_broker_for_a_sign_of_life(monkeypatch):
-    monkeypatch.setattr("wherry.sync.link.HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("wherry.sync.carrier.HEARTBEAT_S", 0.05)
     with silent_after_welcome() as url:
         broker = sync.connect(url, timeout=PATIENCE_S)
         with pytest.raises(wherry.Disconnected, match="silent"):
@@ -207,7 +207,7 @@ def test_who_waits_asks_a_silent_broker_for_a_sign_of_life(monkeypatch):
 
 
 def test_a_broker_that_answers_is_not_called_silent(broker, queue, monkeypatch):
-    monkeypatch.setattr("wherry.sync.link.HEARTBEAT_S", 0.02)
+    monkeypatch.setattr("wherry.sync.carrier.HEARTBEAT_S", 0.02)
     assert queue.get(wait=0.2) == []
     assert broker.status == "connected"
 
@@ -287,7 +287,7 @@ def test_a_thread_that_was_interrupted_midway_ends_the_connection(broker, queue,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("wherry.sync.link.tell", interrupted)
+        patch.setattr("wherry.sync.carrier.tell", interrupted)
         with pytest.raises(KeyboardInterrupt):
             queue.publish(b"x")
     with pytest.raises(wherry.Disconnected, match="interrupted"):

@@ -22,8 +22,11 @@ alone. Consumers and messages stay with the process that has them.
 the broker is there shows in the next call, and while one waits. And a lease runs on while the user's code works: ask
 for one that is long enough (`queue.consume(lease=600)`), or call `message.extend()`.
 
-**Settles.** `message.ack()` is written to the socket before it returns. `.wait()` of what it returns waits until it is
-confirmed. `queue.ack_many` settles a batch in one frame.
+**Lost connections.** They are noticed by the next call, or by a thread that waits in one, and that thread makes another
+one: publishes and settles without an answer are sent again and done once, and consumers go on.
+
+**Settles.** `message.ack()` is written to the socket before it returns, if there is a connection. `.wait()` of what it
+returns waits until it is confirmed. `queue.ack_many` settles a batch in one frame.
 """
 
 from wherry.sync.broker import Broker, connect

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from wherry import tracing
-from wherry.address import parse_url
-from wherry.conversation import asks, scheduling
+from wherry.address import parse_urls
+from wherry.conversation import Conversation, asks, scheduling
 from wherry.model.times import Duration, to_ms
 from wherry.sync.link import Link
 from wherry.sync.queue import Queue
@@ -16,6 +17,7 @@ from wherry.sync.topic import Topic
 from wherry.sync.transaction import Transaction
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from wherry.model.options import GateInfo, QueueCounts, Snapshot
@@ -38,8 +40,8 @@ class Broker:
 
     @property
     def status(self) -> str:
-        """`connected` or `closed`."""
-        return "connected" if self._link.is_open else "closed"
+        """`connecting`, `connected`, `reconnecting` or `closed`, as far as a call has found it out."""
+        return self._link.status
 
     def queue(self, name: str) -> Queue:
         """The queue of a name; nothing is asked of the broker.
@@ -260,7 +262,15 @@ class Broker:
         self.close()
 
 
-def connect(url: str = DEFAULT_URL, *, token: str = "", name: str = "", timeout: float = 30.0) -> Broker:
+def connect(
+    url: str = DEFAULT_URL,
+    *,
+    token: str = "",
+    name: str = "",
+    timeout: float = 30.0,
+    reconnect: bool = True,
+    on_status: Callable[[str], None] | None = None,
+) -> Broker:
     """Connects to a broker.
 
     ::
@@ -269,10 +279,17 @@ def connect(url: str = DEFAULT_URL, *, token: str = "", name: str = "", timeout:
             broker.queue("emails").publish(b"hello")
 
     Args:
-        url: where the broker is, as `wherry://[user:token@]host[:port]`; the port is 7117 when not given.
+        url: where the broker is, as `wherry://[user:token@]host[:port][,host[:port]...]`; the port is 7117 when not
+            given. Of several addresses the first one is used that answers.
         token: what to show to the broker; goes before the URL's.
         name: what this client calls itself in the broker's log.
         timeout: how long connecting, and any request that does not say itself, may take, in seconds.
+        reconnect: whether to connect again when the connection is lost: publishes and settles without an answer are
+            sent again (and done once), consumers go on, and requests wait, each for its time. Otherwise a lost
+            connection is the end: all that waits raises `Disconnected`. A loss is noticed, and mended, by the next
+            call, or by a thread that waits in one.
+        on_status: called with each new `status`: `connected`, `reconnecting` and `closed`, by the thread that finds
+            it out. It must not raise.
 
     Returns:
         The broker; close it, or use it with `with`.
@@ -285,7 +302,13 @@ def connect(url: str = DEFAULT_URL, *, token: str = "", name: str = "", timeout:
     """
     if timeout <= 0:
         raise ValueError(f"a timeout is more than 0 seconds, not {timeout!r}")
-    address = parse_url(url)
-    link = Link(address, token or address.token, name, timeout)
+    addresses = parse_urls(url)
+    shown = token or addresses[0].token
+
+    def converse() -> Conversation:
+        # A process that was forked is another producer, and has a session of its own.
+        return Conversation(shown, name, producer=secrets.token_urlsafe(16) if reconnect else "")
+
+    link = Link(addresses, converse, timeout, on_status)
     link.open()
     return Broker(link)

@@ -118,6 +118,10 @@ class Intake(Holding[Message]):
         """Takes no more. Once this returns, all that was ever delivered is here."""
         if not self.attached or not self.link.is_open:
             return
+        if not self.link.is_live:  # the broker has none of it, and it will not be attached again
+            with self.link.turns.lock:
+                self._detached()
+            return
         try:
             self.link.call(self._detach)
         except (errors.NotFound, errors.Disconnected):
@@ -195,6 +199,14 @@ class Intake(Holding[Message]):
         """Messages were cancelled."""
         self.drop_cancelled(ranges)
 
+    def suspended(self) -> None:
+        """The broker shuts down: hands back what nobody has taken, and goes on with the next one."""
+        self.release_buffer()
+
+    def leases_lost(self, parts: Sequence[tuple[Delivery, int, int]]) -> None:
+        """Messages are held no longer."""
+        self.lose(parts)
+
     def stopped(self, error: errors.WherryError) -> None:
         """No more will come: the broker has detached the consumer, or the connection is gone."""
         self.ended = error
@@ -206,15 +218,21 @@ class Intake(Holding[Message]):
 
     def look(self, now: float) -> None:
         """Time has passed: looks at the leases."""
-        look_at = self.expire(now, now + self.link.timeout if self.link.is_open else None)
+        look_at = self.expire(now, now + self.link.timeout if self.link.is_live else None)
         self.look_at = inf if look_at is None else look_at
 
     def abandon(self) -> None:
         """Stops without waiting for the broker. May be called again."""
-        if self.attached and self.link.is_open:
+        if not self.attached or not self.link.is_open:
+            return
+        if self.link.is_live:
             deadline = self.link.now() + self.link.timeout
             self._conversation.stop(self.number, Waiter(lambda _: self._detached()), deadline)
             self.release_buffer()
+        else:
+            self.release_buffer()
+            self.forget()
+            self._arrived()
 
     def release_buffer(self) -> None:
         """Hands back what nobody has taken, unspent."""

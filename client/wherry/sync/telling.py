@@ -1,4 +1,4 @@
-"""What a conversation tells, handed to those whom it concerns. All of it runs under the lock of the link."""
+"""What a conversation tells, handed to those whom it concerns. All of it runs under the lock of the carrier."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from wherry.conversation import (
     Cancelled,
     Confirmed,
     ConsumerStopped,
+    ConsumerSuspended,
     Delivered,
     Ended,
     Event,
     Failed,
+    Interrupted,
+    LeasesLost,
     Settled,
     Welcomed,
 )
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from wherry import errors
-    from wherry.sync.link import Link
+    from wherry.delivery import Delivery
+    from wherry.sync.carrier import Carrier
 
 
 class Intake(Protocol):
@@ -43,6 +47,12 @@ class Intake(Protocol):
     def stopped(self, error: errors.WherryError) -> None:
         """No more will come."""
 
+    def suspended(self) -> None:
+        """No more will come before there is another connection: the broker shuts down."""
+
+    def leases_lost(self, parts: Sequence[tuple[Delivery, int, int]]) -> None:
+        """Messages are held no longer: (delivery, low, high) of each range."""
+
     def look(self, now: float) -> None:
         """Time has passed: looks at the leases."""
 
@@ -56,65 +66,85 @@ class Intake(Protocol):
         """Waits until nothing is held any more, or the time is over, and hands back the rest unspent."""
 
 
-def tell(link: Link, events: Iterable[Event]) -> None:
+def tell(carrier: Carrier, events: Iterable[Event]) -> None:
     """Hands on what has happened, in order."""
     for event in events:
-        _TELL[type(event)](link, event)
+        _TELL[type(event)](carrier, event)
 
 
-def _welcomed(link: Link, _event: Welcomed) -> None:
-    link.turns.resolve(link.welcomed)
+def _welcomed(carrier: Carrier, event: Welcomed) -> None:
+    carrier.turns.resolve(carrier.welcomed)
+    carrier.set_status("connected")
+    if event.welcome.producer_ms:  # what is older must not be sent again
+        carrier.timeout = min(carrier.timeout, event.welcome.producer_ms / 2000)
 
 
-def _confirmed(link: Link, event: Confirmed) -> None:
+def _confirmed(carrier: Carrier, event: Confirmed) -> None:
     _, queue, offset, durability, duplicate = event
     for waiter in event.waiters:
-        link.turns.resolve(waiter, Receipt(queue, offset, durability, duplicate))
+        carrier.turns.resolve(waiter, Receipt(queue, offset, durability, duplicate))
         offset += 1
 
 
-def _settled(_link: Link, event: Settled) -> None:
+def _settled(_carrier: Carrier, event: Settled) -> None:
     for outcome, error in event.outcomes:
         outcome.resolve(error)
 
 
-def _answered(link: Link, event: Answered) -> None:
-    link.turns.resolve(event.waiter, event.reply)
+def _answered(carrier: Carrier, event: Answered) -> None:
+    carrier.turns.resolve(event.waiter, event.reply)
 
 
-def _failed(link: Link, event: Failed) -> None:
+def _failed(carrier: Carrier, event: Failed) -> None:
     for waiter in event.waiters:
-        link.turns.resolve(waiter, error=event.error())
+        carrier.turns.resolve(waiter, error=event.error())
 
 
-def _delivered(link: Link, event: Delivered) -> None:
-    intake = link.intakes.get(event.consumer)
+def _delivered(carrier: Carrier, event: Delivered) -> None:
+    intake = carrier.intakes.get(event.consumer)
     if intake is not None:
         intake.take(event)
 
 
-def _cancelled(link: Link, event: Cancelled) -> None:
-    intake = link.intakes.get(event.consumer)
+def _cancelled(carrier: Carrier, event: Cancelled) -> None:
+    intake = carrier.intakes.get(event.consumer)
     if intake is not None:
         intake.cancelled(event.deliveries)
 
 
-def _stopped(link: Link, event: ConsumerStopped) -> None:
-    intake = link.intakes.get(event.consumer)
+def _stopped(carrier: Carrier, event: ConsumerStopped) -> None:
+    intake = carrier.intakes.get(event.consumer)
     if intake is not None:
         intake.stopped(event.error)
 
 
-def _ended(link: Link, event: Ended) -> None:
-    link.turns.resolve(link.welcomed, error=event.error)
-    intakes, link.intakes = link.intakes, {}
+def _suspended(carrier: Carrier, event: ConsumerSuspended) -> None:
+    intake = carrier.intakes.get(event.consumer)
+    if intake is not None:
+        intake.suspended()
+
+
+def _leases_lost(carrier: Carrier, event: LeasesLost) -> None:
+    intake = carrier.intakes.get(event.consumer)
+    if intake is not None:
+        intake.leases_lost(event.parts)
+
+
+def _interrupted(carrier: Carrier, event: Interrupted) -> None:
+    carrier.interrupted(event.error)
+
+
+def _ended(carrier: Carrier, event: Ended) -> None:
+    carrier.turns.resolve(carrier.welcomed, error=event.error)
+    carrier.set_status("closed")
+    intakes, carrier.intakes = carrier.intakes, {}
     for intake in intakes.values():
         intake.stopped(event.error)
-    link.turns.resolve_all(link.idle)
-    link.end_stream()
+    carrier.turns.resolve_all(carrier.idle)
+    carrier.end_stream()
 
 
-_TELL: dict[type, Callable[[Link, Any], None]] = {
+_TELL: dict[type, Callable[[Carrier, Any], None]] = {
     Welcomed: _welcomed,
     Confirmed: _confirmed,
     Settled: _settled,
@@ -123,5 +153,8 @@ _TELL: dict[type, Callable[[Link, Any], None]] = {
     Delivered: _delivered,
     Cancelled: _cancelled,
     ConsumerStopped: _stopped,
+    ConsumerSuspended: _suspended,
+    LeasesLost: _leases_lost,
+    Interrupted: _interrupted,
     Ended: _ended,
 }
