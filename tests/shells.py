@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
 
 class LoopThread:
-    """An event loop that turns in a thread of its own; the broker is on it, and the asyncio clients are."""
+    """An event loop that turns in a thread of its own; the broker is on it, and the asyncio clients are.
 
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+    Args:
+        loop: the event loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
         self.problems: list[dict] = []
         self.loop.set_exception_handler(lambda _, context: self.problems.append(context))
         self._thread = threading.Thread(target=self.loop.run_forever)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 import time
 from typing import Any
 
 import pytest
+import uvloop
 
 from patience import PATIENCE_S
 from shells import SHELLS, LoopThread
@@ -71,10 +73,17 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def loop_thread():
-    thread = LoopThread()
-    yield thread
-    thread.stop()
+def loop_threads():
+    """An event loop of each kind, by the log of the scenarios that are on it."""
+    threads = {"memory": LoopThread(asyncio.new_event_loop()), "file": LoopThread(uvloop.new_event_loop())}
+    yield threads
+    for thread in threads.values():
+        thread.stop()
+
+
+@pytest.fixture
+def loop_thread(loop_threads, log):
+    return loop_threads[log]
 
 
 @pytest.fixture(autouse=True)
