@@ -171,6 +171,7 @@ class Conversation(Asking):
         self._join_bytes_max = min(JOIN_BYTES_MAX, self.block_bytes_max)
         if self.is_live:
             return [Welcomed(welcome)]
+        self.gather()  # a settle of this very turn goes before consumers, too
         self.is_live = True
         return [Welcomed(welcome), *self._resume(welcome.epoch)]
 

@@ -163,6 +163,21 @@ def test_settles_are_sent_again_before_consumers():
     assert talk.hear(replies.Settled(((settle.request, ()),))) == [Settled([("ack", None)])]
 
 
+def test_a_settle_that_is_gathering_when_the_broker_welcomes_goes_before_consumers():
+    """After CONSUME, which no longer names the message as held, it was stale."""
+    talk = Talk()
+    consumer = talk.consume()
+    delivery = talk.deliver(consumer, 1, 3)
+    talk.lose()
+    talk.conversation.reopen()
+    talk.said()
+    talk.conversation.settle(delivery, Verb.ACK, 1, 1, "ack", NEVER)
+    talk.held = [(delivery, 2, 4)]
+    talk.welcome()
+    settle, consume = talk.said()
+    assert (settle.deliveries, consume.held) == (((1, 1, 1),), ((2, 2, 1),))
+
+
 def test_credit_goes_on_from_what_is_held():
     talk = Talk()
     number = talk.consume(window=4)
