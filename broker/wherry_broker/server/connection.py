@@ -245,6 +245,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _end(self) -> None:
         """Gives up what the client holds, closes the socket once all is written, and aborts it if that takes long."""
+        self._detach()  # also from a socket that is closing: before its loss is told, its client may have come back
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -255,7 +256,6 @@ class Connection(asyncio.BufferedProtocol):
             self._deadline.cancel()
         self._deadline = self._loop.call_later(CLOSE_S, transport.abort)
         transport.close()
-        self._detach()
 
 
 def keep_alive(sock: socket.socket) -> None:

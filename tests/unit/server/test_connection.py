@@ -29,6 +29,17 @@ def assert_gone(line, code: str) -> None:
     assert line.loop.timers == []
 
 
+def test_who_comes_back_finds_a_socket_that_is_closing_already(opened):
+    """The pump closes the old connection, so that its leases are there for the new one; the loss is told later."""
+    made = opened()
+    made.transport.closing = True
+    made.connection.close("unavailable", "this client has connected anew")
+    assert made.pump.attached == {}
+    assert made.pump.calls[-1] == ("detach", True)
+    made.connection.connection_lost(None)
+    assert made.pump.calls.count(("detach", True)) == 1
+
+
 # Coming in.
 
 
