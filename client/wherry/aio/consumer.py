@@ -53,7 +53,7 @@ class Intake(Holding[Message]):
     ) -> None:
         lease_ms = 0 if lease is None else to_ms(lease)
         longest = MAX_LEASE_S if max_lease is None else to_ms(max_lease) / 1000
-        super().__init__(link.conversation, queue, credit, lease_ms, longest, make)
+        super().__init__(link.conversation, queue, credit, lease_ms, longest, make.many)
         self.link = link
         self.ended: errors.WherryError | None = None
         self.is_stopped = False
@@ -276,7 +276,8 @@ class Consumer:
         while len(buffer) < n and (left := until - self._intake.link.now()) > 0:
             if not await self._more(left, n):
                 break
-        return [buffer.popleft() for _ in range(min(n, len(buffer)))]
+        take = buffer.popleft
+        return [take() for _ in range(min(n, len(buffer)))]
 
     async def _more(self, timeout: float | None, n: int = 1) -> bool:
         """Waits until something may have come if fewer than `n` messages are here; False when no more will.

@@ -93,6 +93,7 @@ class Link:
         intakes: consumers by number, those too that take no more but hold messages still.
         status: `connecting`, `connected`, `reconnecting` or `closed`.
         transport: the socket that there is; None while there is none.
+        turn_deadline: when publishes of this turn of the event loop are given up; 0 before there is one.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Link:
         self._idle: asyncio.Future[None] | None = None
         self._is_writing_held = False
         self._flush_soon = False
+        self.turn_deadline = 0.0
         self._deadline: asyncio.TimerHandle | None = None
         self._heartbeat: asyncio.TimerHandle | None = None
         self._leases: asyncio.TimerHandle | None = None
@@ -297,8 +299,18 @@ class Link:
             self._flush_soon = True
             self._loop.call_soon(self._end_turn)
 
+    def begin_turn(self) -> float:
+        """What is said in this turn of the event loop is written at its end; returns when that is given up.
+
+        It is one moment for all, so that publishes may join however long the turn takes.
+        """
+        self.wake()
+        self.turn_deadline = self._loop.time() + self.timeout
+        return self.turn_deadline
+
     def _end_turn(self) -> None:
         self._flush_soon = False
+        self.turn_deadline = 0.0
         self.flush()
 
     def flush(self) -> None:

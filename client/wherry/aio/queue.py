@@ -14,7 +14,7 @@ from wherry.conversation import PLAIN, Envelope, asks
 from wherry.conversation.backoff import busy_pause_s
 from wherry.conversation.composing import blocks, check_size, envelope_of, receipts_of
 from wherry.conversation.content import UNSET, Unset, compose, compose_many
-from wherry.conversation.leased import mark_acked, runs
+from wherry.conversation.leased import acked_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -95,18 +95,18 @@ class Queue:
         message = compose(body, headers, json, pack)
         link = self._link
         check_size(len(message[0]) + len(message[1]), link.conversation.block_bytes_max)
-        started, tries = link.now(), 0
+        tries, started = 0, 0.0
         while True:
             if link._room is not None or link.conversation.is_full:  # noqa: SLF001 (saves a coroutine a message)
                 await link.room()
             link.check_open()
             waiter: asyncio.Future[Receipt] = link._loop.create_future()  # noqa: SLF001 (likewise)
-            link.conversation.publish(self.name, envelope, message, waiter, _deadline(link))
-            link.wake()
+            deadline = link.turn_deadline or link.begin_turn()
+            link.conversation.publish(self.name, envelope, message, waiter, deadline)
             try:
                 return await waiter
             except errors.Busy as busy:
-                tries += 1
+                tries, started = tries + 1, started or deadline - link.timeout
                 await back_off(busy, tries, started, link, timeout)
 
     async def publish_many(
@@ -162,7 +162,7 @@ class Queue:
             await link.room()
             link.check_open()
             waiter = asyncio.get_running_loop().create_future()
-            link.conversation.publish_block(self.name, envelope, lengths, block, waiter, _deadline(link))
+            link.conversation.publish_block(self.name, envelope, lengths, block, waiter, link.now() + link.timeout)
             link.wake()
             try:
                 receipt: Receipt = await waiter
@@ -228,8 +228,7 @@ class Queue:
         Raises:
             AlreadySettled: one of them was settled before, or is named twice; none is settled then.
         """
-        mark_acked(messages)
-        ranges = runs(messages)
+        ranges = acked_ranges(messages)
         settlement = Settlement(f"ack of {len(messages)} messages of {self.name}", expected=len(ranges))
         position = 0
         for delivery, first, count in ranges:
@@ -324,11 +323,6 @@ class Queue:
             Invalid: an option is unknown, out of range, or cannot be changed.
         """
         return await self._link.ask(asks.alter(self.name, options))
-
-
-def _deadline(link: Link) -> float:
-    """When a request made now is given up; the same for all that are made within a few milliseconds, so they join."""
-    return round(link.now() + link.timeout, 2)
 
 
 async def back_off(busy: errors.Busy, tries: int, started: float, link: Link, timeout: float | None) -> None:

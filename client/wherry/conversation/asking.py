@@ -261,6 +261,11 @@ class Asking:
                 self._send(codec.encode(commands.Credit(number, consumer.granted)))
         self._due_credit.clear()
 
+    @property
+    def has_more_to_say(self) -> bool:
+        """Whether `data_to_send` has any."""
+        return bool(self._out or self._publishes or self._settles or self._due_credit)
+
     def data_to_send(self) -> list[bytes]:
         """The bytes to write now, in order."""
         self.gather()

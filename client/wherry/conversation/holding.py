@@ -6,7 +6,6 @@ What becomes of leases as time passes is decided by `Leases`, and asked of the b
 from __future__ import annotations
 
 from collections import deque
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wherry import errors
@@ -15,7 +14,7 @@ from wherry.delivery import BaseMessage, Lease, columns
 from wherry.model.commands import Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from wherry.conversation import Conversation, Delivered
     from wherry.conversation.leases import Extension
@@ -37,7 +36,7 @@ class Holding(Generic[M]):
         credit: how many messages may be here, or in the user's hands, at a time.
         lease_ms: how long a lease is to run; 0 for the queue's own.
         max_lease: how long a message may be held in the user's hands by extending its lease, in seconds.
-        make: makes a message out of its delivery, offset, body, packed headers, and this.
+        make: makes messages out of their delivery, offsets, bodies, packed headers, and this; see `Leased.many`.
 
     Attributes:
         number: the consumer's number; 0 before it has one.
@@ -53,7 +52,7 @@ class Holding(Generic[M]):
         credit: int,
         lease_ms: int,
         max_lease: float,
-        make: Callable[[Delivery, int, bytes, bytes, Any], M],
+        make: Callable[[Delivery, range, Iterator[bytes], Iterator[bytes], Any], list[M]],
     ) -> None:
         self.queue = queue
         self.number = 0
@@ -85,8 +84,7 @@ class Holding(Generic[M]):
         bodies, packed = columns(delivered.lengths, delivered.block)
         for delivery in delivered.deliveries:
             offsets = range(delivery.first, delivery.first + delivery.count)
-            # The offsets end first, and stand before the bodies: so none of the next delivery's is taken and lost.
-            buffer.extend(map(make, repeat(delivery), offsets, bodies, packed, repeat(self)))
+            buffer.extend(make(delivery, offsets, bodies, packed, self))
         return self.leases.add(delivered.deliveries, Lease(delivered.lease_ms / 1000, now, now_ms / 1000 - now))
 
     def drop_cancelled(self, ranges: Sequence[tuple[int, int, int]]) -> None:

@@ -5,7 +5,7 @@ The shells add how one waits for an outcome, and what a `with` block does.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from wherry import errors
 from wherry.delivery import BaseMessage
@@ -14,7 +14,7 @@ from wherry.model.fields import TEXT_BYTES_MAX
 from wherry.model.times import Duration, to_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from wherry.delivery import Delivery
 
@@ -82,15 +82,29 @@ class Leased(BaseMessage, Generic[S_co]):
 
     __slots__ = ("_intake",)
 
-    def __init__(self, delivery: Delivery, offset: int, body: bytes, packed: bytes, intake: Settler[S_co]) -> None:
-        # Not by super(): this runs for every message, and the call would be a third of it.
-        self.delivery = delivery
-        self.offset = offset
-        self.body = body
-        self.settled = ""
-        self._packed = packed
-        self._headers = None
-        self._intake = intake
+    _intake: Settler[S_co]
+
+    @classmethod
+    def many(
+        cls, delivery: Delivery, offsets: range, bodies: Iterator[bytes], packed: Iterator[bytes], intake: Settler[S_co]
+    ) -> list[Self]:
+        """Messages of one delivery, as many as there are offsets; the rest of the bodies is left alone.
+
+        A call of `__init__` for each would take as long as all else.
+        """
+        made: list[Self] = []
+        new, add = cls.__new__, made.append
+        for offset, body, headers in zip(offsets, bodies, packed, strict=False):
+            message = new(cls)
+            message.delivery = delivery
+            message.offset = offset
+            message.body = body
+            message.settled = ""
+            message._packed = headers  # noqa: SLF001 (of its own kind)
+            message._headers = None  # noqa: SLF001
+            message._intake = intake  # noqa: SLF001
+            add(message)
+        return made
 
     def ack(self) -> S_co:
         """Says that the work is done: the message is gone for good.
@@ -163,8 +177,8 @@ def error_text(error: object) -> str:
     return text.encode(errors="replace")[:TEXT_BYTES_MAX].decode(errors="ignore")
 
 
-def mark_acked(messages: Sequence[Leased[Any]]) -> None:
-    """Takes note that all of these are acknowledged.
+def acked_ranges(messages: Sequence[Leased[Any]]) -> list[tuple[Delivery, int, int]]:
+    """Takes note that all of these are acknowledged, and returns them as `runs`.
 
     Raises:
         AlreadySettled: one of them was settled before, or is named twice; nothing has changed then.
@@ -177,20 +191,22 @@ def mark_acked(messages: Sequence[Leased[Any]]) -> None:
             what = "it is named twice" if message in mine else f"it was settled before: {message.settled}"
             raise errors.AlreadySettled(f"{message.id} cannot be acknowledged: {what}")
         message.settled = "ack"
+    return runs(messages)
 
 
 def runs(messages: Sequence[BaseMessage]) -> list[tuple[Delivery, int, int]]:
     """Messages as ranges: (delivery, first offset, count), neighbours joined."""
     result: list[tuple[Delivery, int, int]] = []
     delivery: Delivery | None = None
-    first = count = 0
+    first = stop = 0
     for message in messages:
-        if message.delivery is delivery and message.offset == first + count:
-            count += 1
+        if message.offset == stop and message.delivery is delivery:
+            stop += 1
             continue
         if delivery is not None:
-            result.append((delivery, first, count))
-        delivery, first, count = message.delivery, message.offset, 1
+            result.append((delivery, first, stop - first))
+        delivery, first = message.delivery, message.offset
+        stop = first + 1
     if delivery is not None:
-        result.append((delivery, first, count))
+        result.append((delivery, first, stop - first))
     return result

@@ -295,6 +295,8 @@ class Carrier:
         if stream is None:
             self.conversation.gather()
             return
+        if not stream.unsent and not self.conversation.has_more_to_say:
+            return
         self._midway = True
         try:
             stream.write(self.conversation.data_to_send())

@@ -57,7 +57,7 @@ class Intake(Holding[Message]):
         # While a single thread works on a message nothing extends its lease, so that is as long as it may be held.
         asked = max_lease if lease is None else lease
         longest = MAX_LEASE_S if max_lease is None else to_ms(max_lease) / 1000
-        super().__init__(link.conversation, queue, credit, 0 if asked is None else to_ms(asked), longest, make)
+        super().__init__(link.conversation, queue, credit, 0 if asked is None else to_ms(asked), longest, make.many)
         self.link = link
         self.ended: errors.WherryError | None = None
         self.is_stopped = False
@@ -96,7 +96,8 @@ class Intake(Holding[Message]):
     def take_batch(self, n: int) -> list[Message]:
         """Up to `n` messages of those that are here."""
         with self.link.turns.lock:
-            return [self.buffer.popleft() for _ in range(0 if self.is_stopped else min(n, len(self.buffer)))]
+            take = self.buffer.popleft
+            return [take() for _ in range(0 if self.is_stopped else min(n, len(self.buffer)))]
 
     def more(self, n: int, until: float) -> bool:
         """Waits until `n` messages may be here; False when they will not be, or are not in time.

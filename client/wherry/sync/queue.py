@@ -8,7 +8,7 @@ from wherry import errors
 from wherry.conversation import PLAIN, asks
 from wherry.conversation.composing import blocks, check_size, envelope_of, receipts_of
 from wherry.conversation.content import UNSET, Unset, compose, compose_many
-from wherry.conversation.leased import mark_acked, runs
+from wherry.conversation.leased import acked_ranges
 from wherry.sync.consumer import Consumer, Intake
 from wherry.sync.dead import Dead
 from wherry.sync.insisting import insist
@@ -215,8 +215,7 @@ class Queue:
         Raises:
             AlreadySettled: one of them was settled before, or is named twice; none is settled then.
         """
-        mark_acked(messages)
-        ranges = runs(messages)
+        ranges = acked_ranges(messages)
         settlement = Settlement(self._link, f"ack of {len(messages)} messages of {self.name}", expected=len(ranges))
 
         def say(_until: float) -> None:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from itertools import repeat
+
 import pytest
 
 import wherry
 from wherry.conversation import transaction
 from wherry.conversation.leased import Leased
 from wherry.conversation.transaction import Draft
-from wherry.delivery import Delivery, bodies
+from wherry.delivery import Delivery, columns
 from wherry.model import commands, replies
 from wherry.wire import codec
 from wherry.wire.framing import PREFIX_BYTES
@@ -38,7 +40,7 @@ def draft():
 
 def messages(settler, first=1, count=3, queue="q", attempt=1, epoch=7):
     delivery = Delivery(queue, epoch, (first, count, attempt, 0, 0, 0, ""))
-    return [Leased(delivery, first + n, b"", b"", settler) for n in range(count)]
+    return Leased.many(delivery, range(first, first + count), repeat(b""), repeat(b""), settler)
 
 
 def test_settles_of_a_kind_share_a_row(draft, settler):
@@ -121,10 +123,8 @@ def test_nothing_is_taken_once_it_is_over(draft, settler):
 def test_a_message_is_forwarded_as_it_is(draft, settler):
     delivery = Delivery("q", 7, (1, 4, 1, 0, 0, 6, "user"))
     published = [b"\x80plain", b"\x81\xa1k\x01body", b"\xc0no headers", b""]
-    each = [
-        Leased(delivery, 1 + n, *parts, settler)
-        for n, parts in enumerate(bodies(pack_sizes(list(map(len, published))), b"".join(published)))
-    ]
+    found = columns(pack_sizes(list(map(len, published))), b"".join(published))
+    each = Leased.many(delivery, range(1, 5), *found, settler)
     assert [message.raw for message in each] == published
     for message in each[:3]:
         draft.forward(message, "r")
