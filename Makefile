@@ -19,7 +19,7 @@ sim: export WHERRY_TEST_REPAIRS ?= 5000
 sim: export WHERRY_TEST_CASES ?= 50000
 fuzz: export WHERRY_TEST_SECONDS ?= 1800
 
-.PHONY: help venv check test ci ci-long sim crash fuzz bench bench-log bench-client docker-test format wheel clean
+.PHONY: help venv check test ci ci-long sim crash pyright fuzz bench bench-log bench-client docker-test format wheel clean
 
 help:  ## list these
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ sim: $(VENV)  ## for a release: the simulation, the core against its model, and 
 
 crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an error at every call for its log
 	$(PYTEST) tests/crash tests/faults tests/conformance/test_reconnecting.py -m "slow or not slow" -raP $(ARGS)
+
+pyright: $(VENV)  ## the types of the public API and of the examples, as pyright sees them
+	$(BIN)pip install --quiet -e '.[typing]'
+	$(BIN)basedpyright
 
 fuzz: $(VENV)  ## look for inputs that break the decoders of frames and of logs, with atheris
 	$(BIN)pip install --quiet -e '.[fuzz]'

@@ -59,8 +59,10 @@ def script(served, name: str, *arguments: str) -> str:
 # No event loop.
 
 
-def test_it_imports_no_event_loop():
-    code = "import sys, wherry.sync; print({'asyncio', 'concurrent', 'wherry.aio'} & set(sys.modules))"
+@pytest.mark.parametrize("module", ["wherry", "wherry.sync"])
+def test_it_imports_no_event_loop(module):
+    """The asyncio client is imported when it is asked for."""
+    code = f"import sys, {module}; print({{'asyncio', 'concurrent', 'wherry.aio'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
