@@ -14,6 +14,8 @@ import pytest
 
 import wherry
 from patience import PATIENCE_S
+from tcp_proxy import TcpProxy
+from wherry.conversation import backoff
 from wherry.model import commands
 
 LEASE_S = 0.25
@@ -65,11 +67,9 @@ async def test_a_handler_that_runs_ten_leases_long_is_called_once(client, runnin
     async def work(name):
         queue = await client.declare(name, lease=LEASE_S)
         await queue.publish(b"x")
-        calls = 0
         async with queue.consume() as consumer, queue.consume() as other:
             waiting = asyncio.ensure_future(anext(other))
             message = await anext(consumer)
-            calls += 1
             await asyncio.sleep(10 * LEASE_S)
             assert not message.lost
             assert not waiting.done()
@@ -108,6 +108,30 @@ async def test_what_a_get_took_is_extended_too(client, running):
         await queue.ack_many(messages)
 
     await on_a_steady_machine(work)
+
+
+async def test_it_goes_on_when_the_connection_was_lost(harness, monkeypatch):
+    monkeypatch.setattr(backoff, "RECONNECT_BASE_S", 0.001)
+    monkeypatch.setattr(backoff, "RECONNECT_CAP_S", 0.005)
+    broker = await harness.broker(resume_ms=20_000)
+    async with TcpProxy(broker.host, broker.port) as proxy, wherry.connect(proxy.url, timeout=PATIENCE_S) as client:
+
+        async def work(name):
+            queue = await client.declare(name, lease=LEASE_S)
+            await queue.publish_many([b"x"] * 2)
+            async with queue.consume() as consumer:
+                held = await anext(consumer)
+                for _ in range(4):
+                    proxy.cut()
+                    await asyncio.sleep(LEASE_S)
+                second = await anext(consumer)
+                assert [held.lost, second.lost] == [False, False]
+                await queue.ack_many([held, second])
+            assert (held.token.attempt, second.token.attempt) == (1, 1)
+            assert (await queue.info()).removed == {"settled": 2}
+
+        await on_a_steady_machine(work)
+        assert proxy.connected > 4
 
 
 async def test_the_longest_time_in_hand_ends_it(client, running):

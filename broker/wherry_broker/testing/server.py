@@ -66,10 +66,9 @@ class Server:
             )
         assert process.stdout is not None
         ready = process.stdout.readline().decode()
-        process.stdout.close()
         if not ready.startswith(READY):
             process.kill()
-            process.wait()
+            process.communicate()
             raise RuntimeError(f"no broker has started: {self.log_text()}")
         self.port = int(ready.rpartition(":")[2])
         return process
@@ -92,6 +91,8 @@ class Server:
         finally:
             self.process.kill()
             self.process.wait()
+            if self.process.stdout is not None:
+                self.process.stdout.close()
 
     def kill(self) -> None:
         """Ends it as a crash does."""
