@@ -50,6 +50,7 @@ def moments(cron: str, zone: str, after_ms: int) -> Iterator[int]:
     return _milliseconds(found)
 
 
+@lru_cache(maxsize=1024)
 def check(cron: str) -> None:
     """Sees that an expression can be read.
 

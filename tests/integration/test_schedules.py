@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -13,6 +14,8 @@ from serving import Served
 from wherry.sync import connect as connect_sync
 
 REFUSED, USAGE = 1, 2
+KILLS = 4
+EVERY_MS = 100
 
 
 @pytest.fixture
@@ -163,6 +166,24 @@ def test_a_broker_publishes_with_nobody_there_and_remembers_it(tmp_path):
     fired = [(each["name"], each["queue_name"]) for each in dumped if each["kind"] == "fired" and each["queue"]]
     assert ("tick", "q") in fired
     assert [each["name"] for each in dumped if each["kind"] == "unscheduled"] == ["tick"]
+
+
+def test_a_killed_broker_publishes_for_each_moment_once(tmp_path):
+    moments: dict[int, int] = {}
+    for start in range(KILLS):
+        served = Served(tmp_path, "--data", str(tmp_path / "data"))
+        try:
+            with connect_sync(served.url) as broker:
+                info = broker.schedule("tick", "q", b"x", every=EVERY_MS / 1000, missed="all")
+                assert info.change == ("same" if start else "created")
+                for message in broker.queue("q").get(limit=7, wait=20):
+                    moments[message.offset] = message.headers["due_ms"]
+                    message.ack()
+        finally:
+            served.stop(signal.SIGKILL)
+    assert sorted(moments) == list(range(1, max(moments) + 1))
+    first = moments[1]
+    assert [moments[offset] for offset in sorted(moments)] == [first + EVERY_MS * n for n in range(len(moments))]
 
 
 def test_the_command_line(served):

@@ -8,7 +8,7 @@ that have come are still worth a message.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count, islice, takewhile
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.model.names import queue_name_problem
@@ -29,8 +29,9 @@ MESSAGE_BYTES_MAX = 65_536
 """The longest message of a schedule: all schedules are written again with every segment of the log."""
 MADE_UP_MAX = 100
 """How many messages `missed: all` makes up for: those of the latest moments."""
-COUNTED_MAX = 1_000
-"""How many moments of a cron expression are counted as missed at a time; working out more takes too long."""
+COUNTED_MAX = 100
+"""How many moments of a cron expression are counted as missed at a time: many schedules may have missed many each, and
+all of them are looked at when a broker starts."""
 STAMP_BYTES = 8
 _WINDOW_MS = 60_000
 
@@ -117,12 +118,12 @@ class Passed(NamedTuple):
     Attributes:
         moments: those that are worth a message, ascending.
         missed: how many others there were, or at least were.
-        last_ms: the last of all.
+        next_ms: the first moment that has not come; 0 when there is none.
     """
 
     moments: list[int]
     missed: int
-    last_ms: int
+    next_ms: int
 
 
 def passed(schedule: Schedule, now_ms: int, calendar: Calendar) -> Passed:
@@ -132,29 +133,33 @@ def passed(schedule: Schedule, now_ms: int, calendar: Calendar) -> Passed:
         ValueError: the calendar cannot read the expression, or does not know the zone.
     """
     plan = schedule.plan
-    latest, earlier = _latest(schedule, now_ms, MADE_UP_MAX if plan.missed == ALL else 1, calendar)
+    keep = MADE_UP_MAX if plan.missed == ALL else 1
+    latest, earlier, next_ms = (_regular if plan.every_ms else _listed)(schedule, now_ms, keep, calendar)
     if plan.missed == SKIP and now_ms - latest[-1] > plan.late_ms:
-        return Passed([], earlier + len(latest), latest[-1])
-    return Passed(latest, earlier, latest[-1])
+        return Passed([], earlier + len(latest), next_ms)
+    return Passed(latest, earlier, next_ms)
 
 
-def _latest(schedule: Schedule, now_ms: int, keep: int, calendar: Calendar) -> tuple[list[int], int]:
-    """The latest moments up to `now_ms`, at most `keep`, and how many there were before them."""
-    plan, first_ms = schedule.plan, schedule.next_ms
+def _regular(schedule: Schedule, now_ms: int, keep: int, calendar: Calendar) -> Passed:
+    """The latest moments of an interval up to `now_ms`, at most `keep`, and how many there were before them."""
+    plan = schedule.plan
+    all_of_them = range(schedule.next_ms, min(now_ms, plan.end_ms or now_ms) + 1, plan.every_ms)
+    next_ms = following(plan, schedule.since_ms, all_of_them[-1], calendar)
+    return Passed(list(all_of_them[-keep:]), len(all_of_them[:-keep]), next_ms)
 
-    def between(after_ms: int, limit: int | None) -> list[int]:
-        found = _moments(plan, schedule.since_ms, after_ms, calendar)
-        return list(islice(takewhile(lambda moment: moment <= now_ms, found), limit))
 
-    if plan.every_ms:
-        until_ms = min(now_ms, plan.end_ms or now_ms)
-        all_of_them = range(first_ms, until_ms + 1, plan.every_ms)
-        return list(all_of_them[-keep:]), len(all_of_them[:-keep])
+def _listed(schedule: Schedule, now_ms: int, keep: int, calendar: Calendar) -> Passed:
+    """Likewise for what has to be listed to be counted."""
+    plan, first_ms, since_ms = schedule.plan, schedule.next_ms, schedule.since_ms
     # The next moment is a fact; those after it are worked out, which may give others than when it was written.
-    found = [first_ms, *between(first_ms, COUNTED_MAX)]
+    found, ahead = [first_ms], _moments(plan, since_ms, first_ms, calendar)
+    while (next_ms := next(ahead, 0)) and next_ms <= now_ms and len(found) <= COUNTED_MAX:
+        found.append(next_ms)
     if len(found) <= COUNTED_MAX:
-        return found[-keep:], len(found[:-keep])
-    window_ms = _WINDOW_MS * keep
-    while len(found := between(max(first_ms, now_ms - window_ms), None)) < keep:
+        return Passed(found[-keep:], len(found[:-keep]), next_ms)
+    window_ms, found = _WINDOW_MS * keep, []
+    while len(found) < keep:
+        ahead = _moments(plan, since_ms, max(first_ms, now_ms - window_ms), calendar)
+        found = list(takewhile(lambda moment: moment <= now_ms, ahead))
         window_ms *= 2
-    return found[-keep:], COUNTED_MAX
+    return Passed(found[-keep:], COUNTED_MAX, following(plan, since_ms, now_ms, calendar))

@@ -109,8 +109,8 @@ class Scheduling:
 
     def _deal(self, schedule: Schedule, now_ms: int) -> None:
         name, plan, error = schedule.name, schedule.plan, schedule.error
-        moments, missed, last_ms = passed(schedule, now_ms, self._calendar)
-        ahead = [*moments, following(plan, schedule.since_ms, last_ms, self._calendar)]
+        moments, missed, after_ms = passed(schedule, now_ms, self._calendar)
+        ahead = [*moments, after_ms]
         if missed:
             self._apply(Fired(name, 0, ahead[0], now_ms, 0, 0, missed, False, error))
         for due_ms, next_ms in pairwise(ahead):
