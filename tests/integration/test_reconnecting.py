@@ -80,6 +80,19 @@ async def test_a_publish_whose_confirm_was_lost_is_stored_once(client, broker, p
     assert broker.counts("q") == (30, 0, 0, 0)
 
 
+async def test_a_publish_to_a_topic_whose_answer_was_lost_is_stored_once(client, broker, proxy):
+    for name in ("one", "two"):
+        await client.declare(name, bind=["orders.*"])
+    topic, receipts = client.topic("orders.eu"), []
+    for n in range(15):
+        waiting = asyncio.ensure_future(topic.publish(b"%d" % n))
+        await broker.until(lambda n=n: sum(broker.counts("two")) > n)
+        proxy.cut()
+        receipts.append(await waiting)
+    assert receipts == [wherry.TopicReceipt("orders.eu", 2, "memory", False)] * 15
+    assert broker.counts("one") == broker.counts("two") == (15, 0, 0, 0)
+
+
 async def test_what_is_asked_without_a_connection_waits_for_one(client, broker, proxy):
     await client.declare("q")
     proxy.refuses = True

@@ -227,7 +227,10 @@ class Conversation(Asking):
         pending = self._unanswered.pop(reply.request, None)
         if isinstance(pending, Attach):
             return self._attached(pending, reply)
-        return [Answered(pending.waiter, reply)] if isinstance(pending, Other) else []
+        if not isinstance(pending, Other):  # the client has given up on it
+            return []
+        self._done(pending)
+        return [Answered(pending.waiter, reply)]
 
     def _attached(self, attach: Attach, done: replies.Done) -> list[Event]:
         events: list[Event] = [] if attach.waiter is None else [Answered(attach.waiter, done)]
@@ -237,7 +240,7 @@ class Conversation(Asking):
 
     def _done(self, pending: Pending) -> None:
         """A request will not be sent again."""
-        if isinstance(pending, Publish) and pending.sequence:
+        if isinstance(pending, Publish | Other) and pending.sequence:
             pending.frame = b""
             self._sequence.done(pending.sequence)
 
@@ -256,7 +259,7 @@ class Conversation(Asking):
 
     def _waits_for_another(self, request: int, pending: Pending) -> bool:
         """Whether what a broker refuses that shuts down is kept for the next one."""
-        if not isinstance(pending, Attach) and not (isinstance(pending, Publish) and pending.sequence):
+        if not isinstance(pending, Attach) and not (isinstance(pending, Publish | Other) and pending.sequence):
             return False
         if not self._sequenced:
             return False

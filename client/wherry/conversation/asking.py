@@ -38,6 +38,8 @@ REPEATABLE = frozenset(
     {commands.Info, commands.ListQueues, commands.Peek, commands.Declare, commands.Alter, commands.Pause}
 )
 """Requests that do no more when they are done twice, and so are sent again when their answer is lost."""
+SEQUENCED = frozenset({commands.PublishTopic})
+"""Requests that are numbered as publishes are, so that they can be sent again and are done once."""
 _REQUEST_MAX = 0xFFFF_FFFF
 
 
@@ -182,10 +184,15 @@ class Asking:
         """
         self.gather()
         number = self._next_number()
-        command = make(number)
+        command: Any = make(number)
+        sequence = 0
+        if self._sequenced and type(command) in SEQUENCED:
+            sequence = self._sequence.next()
+            command = command._replace(sequence=sequence, answered=self._sequence.answered)
         frame = codec.encode(command)
         self._send(frame)
-        self._await(number, Other(waiter, frame, repeatable=type(command) in REPEATABLE), deadline)
+        repeatable = sequence > 0 or type(command) in REPEATABLE
+        self._await(number, Other(waiter, frame, repeatable=repeatable, sequence=sequence), deadline)
 
     def consume(
         self,

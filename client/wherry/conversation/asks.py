@@ -70,7 +70,8 @@ def publish_topic(
         return commands.PublishTopic(request, subject, lengths, *envelope, allow_unroutable, block=block)
 
     def read(reply: replies.Routed) -> TopicReceipt:
-        return TopicReceipt(subject, reply.queues, reply.durability, reply.duplicate)
+        # One that was sent twice is no duplicate to the user, who has published it once.
+        return TopicReceipt(subject, reply.queues, reply.durability, reply.duplicate and bool(envelope.dedupe))
 
     return Ask(make, read)
 

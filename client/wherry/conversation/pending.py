@@ -97,14 +97,16 @@ class Other:
         waiter: who waits for the answer.
         frame: its bytes.
         repeatable: whether it may be sent again on another connection: done twice it does no more than done once.
+        sequence: its number among those of the producer; 0 for none.
     """
 
-    __slots__ = ("frame", "repeatable", "waiter")
+    __slots__ = ("frame", "repeatable", "sequence", "waiter")
 
-    def __init__(self, waiter: Any, frame: bytes, *, repeatable: bool) -> None:
+    def __init__(self, waiter: Any, frame: bytes, *, repeatable: bool, sequence: int = 0) -> None:
         self.waiter = waiter
         self.frame = frame
         self.repeatable = repeatable
+        self.sequence = sequence
 
 
 class Sequence:

@@ -21,10 +21,12 @@ from wherry.conversation import (
     Settled,
     Welcomed,
     asking,
+    asks,
 )
 from wherry.conversation.pending import Sequence
 from wherry.model import commands, replies
 from wherry.model.commands import Verb
+from wherry.model.options import TopicReceipt
 from wherry.wire import codec
 from wherry.wire.framing import FrameReader
 from wherry.wire.messages import pack_sizes
@@ -345,3 +347,50 @@ def test_of_a_settle_that_may_have_been_done_the_outcome_is_unknown():
     ((_, unknown),), ((_, stale),) = (each.outcomes for each in events)
     assert type(unknown) is errors.Disconnected
     assert type(stale) is errors.StaleDelivery
+
+
+def topic(talk, waiter):
+    ask = asks.publish_topic("orders.eu", pack_sizes([1]), b"\x80", PLAIN, allow_unroutable=False)
+    talk.conversation.request(ask.make, waiter, NEVER)
+    return ask
+
+
+def test_a_publish_to_a_topic_shares_the_numbers_of_publishes_and_is_sent_again():
+    talk = Talk()
+    talk.publish("a")
+    ask = topic(talk, "b")
+    first, second = talk.said()
+    assert [(type(each), each.sequence, each.answered) for each in (first, second)] == [
+        (commands.Publish, 1, 0),
+        (commands.PublishTopic, 2, 0),
+    ]
+    (interrupted,) = talk.lose()
+    assert isinstance(interrupted, Interrupted)
+    assert talk.come_back() == [first, second]
+    talk.hear(replies.Confirm("memory", ((first.request, 1, True),)))
+    (answered,) = talk.hear(replies.Routed(second.request, 2, "memory", True))
+    assert answered.waiter == "b"
+    assert ask.read(answered.reply) == TopicReceipt("orders.eu", 2, "memory", False)
+    topic(talk, "c")
+    (third,) = talk.said()
+    assert (third.sequence, third.answered) == (3, 2)
+
+
+def test_a_topic_that_a_broker_refuses_which_shuts_down_waits_for_the_next_one():
+    talk = Talk()
+    topic(talk, "a")
+    (publish,) = talk.said()
+    assert talk.hear(replies.Error(publish.request, "draining", "going", retryable=True)) == []
+    talk.lose()
+    assert talk.come_back() == [publish]
+    (failed,) = talk.hear(replies.Error(publish.request, "unroutable", "nobody"))
+    assert isinstance(failed.error(), errors.Unroutable)
+    topic(talk, "b")
+    assert talk.said()[0].answered == 1
+
+
+def test_without_a_producer_a_topic_is_not_sent_again():
+    talk = Talk(producer_ms=0)
+    topic(talk, "a")
+    assert talk.said()[0].sequence == 0
+    assert [type(each) for each in talk.lose()] == [Failed, Ended]
