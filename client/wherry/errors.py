@@ -18,6 +18,11 @@
     │   ├── NotOwner                another broker serves this queue
     │   ├── Unavailable             the broker cannot do this now; nothing was done
     │   └── Internal                a bug in the broker
+    ├── NoResult                    a message has ended, and nobody will return a result
+    │   ├── JobFailed               it is dead: rejected, or its attempts are exhausted
+    │   ├── JobExpired              its time to live passed
+    │   ├── JobCancelled            it was cancelled
+    │   └── JobRemoved              it was dropped, purged, or moved to another queue
     ├── AlreadySettled              this message was settled before, by this very client
     ├── Disconnected                the connection is gone; the outcome of what was under way is unknown
     ├── RequestTimeout              no answer in time (also a TimeoutError); says whether the outcome is unknown
@@ -160,6 +165,42 @@ class Internal(Refused):
     """A bug in the broker; its log says more."""
 
     code = "internal"
+
+
+class NoResult(WherryError):
+    """A message has ended without a result, and there will be none.
+
+    Attributes:
+        state: how it ended: dead, expired, cancelled, dropped, purged or moved.
+        reason: why it is dead: rejected or attempts; "" for other ends.
+        error: what was said of that.
+    """
+
+    def __init__(self, text: str, state: str = "", reason: str = "", error: str = "") -> None:
+        super().__init__(text)
+        self.state = state
+        self.reason = reason
+        self.error = error
+
+
+class JobFailed(NoResult):
+    """The message is dead: it was rejected, or its attempts are exhausted. A redrive may change that."""
+
+
+class JobExpired(NoResult):
+    """The message's time to live passed before it was done."""
+
+
+class JobCancelled(NoResult):
+    """The message was cancelled."""
+
+
+class JobRemoved(NoResult):
+    """The message was dropped, purged, or moved to another queue, where it has another id."""
+
+
+NO_RESULTS: dict[str, type[NoResult]] = {"dead": JobFailed, "expired": JobExpired, "cancelled": JobCancelled}
+"""The exception of each end; all others are JobRemoved."""
 
 
 class AlreadySettled(WherryError):

@@ -584,3 +584,27 @@ def test_values_of_a_store(served):
     gone = served.run("store", "get", "values", "k")
     assert gone.returncode == REFUSED
     assert "has no value" in one_line(gone)
+
+
+# Tracked messages.
+
+
+def test_how_a_message_stands_and_what_came_of_it(served):
+    name = served.out("publish", "jobs", "hello", "--track", "-v").strip()
+    assert served.out("why", name) == "no consumer is attached\n"
+    assert "state\tready\n" in served.out("status", name)
+    late = served.run("result", name)
+    assert late.returncode == TIMED_OUT
+    assert "has not ended: no consumer is attached" in one_line(late)
+    assert served.out("consume", "jobs", "--count", "1") == "hello\n"
+    assert served.out("result", name, "--wait", "5") == ""
+    told = json.loads(served.out("status", name, "--json"))
+    assert (told["state"], told["result"]) == ("settled", "")
+    assert [event["what"] for event in told["history"]] == ["published", "leased", "settled"]
+    assert served.out("why", name).startswith("it is settled since ")
+    gone = served.out("publish", "jobs", "x", "--track", "-v").strip()
+    served.out("cancel", gone)
+    refused = served.run("result", gone)
+    assert refused.returncode == REFUSED
+    assert "it is cancelled since" in one_line(refused)
+    assert served.run("status", "jobs/99").returncode == REFUSED

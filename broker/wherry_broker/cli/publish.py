@@ -81,6 +81,7 @@ def _told(receipt: wherry.Receipt | wherry.TopicReceipt) -> str:
 @click.option("--key", default="", help="What it belongs to, such as a customer.")
 @click.option("--header", "headers", type=HEADER, multiple=True, metavar="NAME=VALUE", help="Can be given repeatedly.")
 @click.option("--dedupe", default="", metavar="KEY", help="Not stored again while the queue remembers this key.")
+@click.option("--track", is_flag=True, help="Remember how it ends, and with what result: see `wherry result`.")
 @click.option(
     "--timeout",
     type=DURATION,
@@ -133,9 +134,7 @@ def command(
         raise click.UsageError("--dedupe names one message, and there may be several here")
     if envelope["ttl"] == 0:
         raise click.UsageError("--ttl is a time to live, and 0 is none")
-    _check_target(queue, topic=topic, allow_unroutable=allow_unroutable)
-    if allow_unroutable:
-        envelope["allow_unroutable"] = True
+    _check_target(queue, envelope, topic=topic, allow_unroutable=allow_unroutable)
     envelope["headers"] = dict(headers)
     sending = Sending(queue, topic, envelope, verbose, given.json, Progress("published"))
     if lines or null:
@@ -144,12 +143,17 @@ def command(
     return _publish_few(given, found, dedupe, timeout, sending)
 
 
-def _check_target(name: str, *, topic: bool, allow_unroutable: bool) -> None:
+def _check_target(name: str, envelope: dict[str, Any], *, topic: bool, allow_unroutable: bool) -> None:
+    """Checks where to, and leaves in the envelope what only a queue takes, or only a topic."""
     problem = subject_problem(name) if topic else queue_name_problem(name)
     if problem:
         raise click.UsageError(problem)
     if allow_unroutable and not topic:
         raise click.UsageError("--allow-unroutable is for --topic")
+    if topic and envelope.pop("track"):
+        raise click.UsageError("--track is for a queue, and not for --topic")
+    if allow_unroutable:
+        envelope["allow_unroutable"] = True
 
 
 def _whole(path: str) -> bytes:

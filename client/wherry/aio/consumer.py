@@ -119,13 +119,15 @@ class Intake(Holding[Message]):
             self._arrival = asyncio.get_running_loop().create_future()
         await self.link.wait(self._arrival, timeout)  # leaves it alone when one of those who wait is cancelled
 
-    def settle(self, message: BaseMessage, verb: Verb, duration_ms: int | None, text: str) -> Settlement:
+    def settle(
+        self, message: BaseMessage, verb: Verb, duration_ms: int | None, text: str, result: bytes | None = None
+    ) -> Settlement:
         """Settles one message."""
         link = self.link
         link.check_open()
         settlement = Settlement(SAID[verb], message)
         deadline = link.now() + link.timeout
-        self.settle_range(message.delivery, verb, message.offset, 1, settlement, deadline, duration_ms, text)
+        self.settle_range(message.delivery, verb, message.offset, 1, settlement, deadline, duration_ms, text, result)
         link.wake()
         return settlement
 
@@ -136,12 +138,14 @@ class Intake(Holding[Message]):
         self.settle_range(delivery, Verb.ACK, first, count, outcome, link.now() + link.timeout)
         link.wake()
 
-    def extend(self, message: BaseMessage, duration_ms: int | None) -> Settlement:
-        """Moves the deadline of one message's lease."""
+    def extend(
+        self, message: BaseMessage, duration_ms: int | None, progress: int | None = None, note: str = ""
+    ) -> Settlement:
+        """Moves the deadline of one message's lease, and says how far the work has come."""
         link = self.link
         link.check_open()
         settlement, now = Settlement("extend", message), link.now()
-        link.watch_leases(self.prolong(message, duration_ms, settlement, now, now + link.timeout))
+        link.watch_leases(self.prolong(message, duration_ms, settlement, now, now + link.timeout, progress, note))
         link.wake()
         return settlement
 

@@ -10,6 +10,7 @@ from wherry import errors
 from wherry.aio.consumer import Consumer, Intake
 from wherry.aio.dead import Dead
 from wherry.aio.message import Message, Settlement
+from wherry.aio.tracked import TrackedReceipt, result_of
 from wherry.conversation import PLAIN, Envelope, asks
 from wherry.conversation.backoff import busy_pause_s
 from wherry.conversation.composing import blocks, check_size, envelope_of, receipts_of
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from wherry.aio.link import Link
     from wherry.delivery import PeekedMessage
     from wherry.model.options import QueueInfo, Receipt
+    from wherry.model.status import Status
     from wherry.model.times import Duration
     from wherry.wire.messages import HeaderValue
 
-NO_OPTIONS = (0, "", "", None, None, None)
+NO_OPTIONS = (0, "", "", None, None, None, False)
 """What a publish has that asks for nothing."""
 
 
@@ -61,11 +63,10 @@ class Queue:
         priority: int = 0,
         key: str = "",
         dedupe: str = "",
+        track: bool = False,
         timeout: float | None = None,
     ) -> Receipt:
         """Publishes one message, and returns when the broker has confirmed it.
-
-        Publishes that are made within one turn of the event loop travel together.
 
         Args:
             body: the message; a str is sent as UTF-8.
@@ -78,6 +79,7 @@ class Queue:
             priority: 0 to 9; 9 goes first.
             key: what it belongs to, such as a customer.
             dedupe: a second message with this key is not stored while the queue remembers it.
+            track: whether how it ends is remembered, and its result; the receipt then has `status()` and `result()`.
             timeout: how long to try, in seconds, while the queue is full; 0 tries once.
 
         Returns:
@@ -90,7 +92,7 @@ class Queue:
             TypeError, ValueError: a value, or a header, cannot be sent.
             RequestTimeout, Disconnected: no answer came; whether the message was stored is unknown.
         """
-        options = (priority, key, dedupe, delay, at, ttl)
+        options = (priority, key, dedupe, delay, at, ttl, track)
         envelope = PLAIN if options == NO_OPTIONS else envelope_of(*options)
         message = compose(body, headers, json, pack)
         link = self._link
@@ -104,7 +106,7 @@ class Queue:
             deadline = link.turn_deadline or link.begin_turn()
             link.conversation.publish(self.name, envelope, message, waiter, deadline)
             try:
-                return await waiter
+                return TrackedReceipt.of(await waiter, link) if track else await waiter
             except errors.Busy as busy:
                 tries, started = tries + 1, started or deadline - link.timeout
                 await back_off(busy, tries, started, link, timeout)
@@ -121,6 +123,7 @@ class Queue:
         ttl: Duration | None = None,
         priority: int = 0,
         key: str = "",
+        track: bool = False,
         timeout: float | None = None,
     ) -> list[Receipt]:
         """Publishes many messages in order, and returns when all are confirmed.
@@ -138,12 +141,13 @@ class Queue:
             ttl: as for `publish`.
             priority: as for `publish`.
             key: as for `publish`.
+            track: as for `publish`.
             timeout: as for `publish`, for each batch.
 
         Returns:
             A receipt for each message, in order.
         """
-        envelope = envelope_of(priority, key, "", delay, at, ttl)
+        envelope = envelope_of(priority, key, "", delay, at, ttl, track)
         receipts: list[Receipt] = []
         limit = self._link.conversation.block_bytes_max
         for lengths, block in blocks(*compose_many(bodies, headers, json, pack), limit):
@@ -153,7 +157,7 @@ class Queue:
                 busy.accepted = len(receipts)
                 raise
             receipts += receipts_of(receipt, lengths)
-        return receipts
+        return [TrackedReceipt.of(each, self._link) for each in receipts] if track else receipts
 
     async def _publish_block(self, lengths: bytes, block: bytes, envelope: Envelope, timeout: float | None) -> Receipt:
         link = self._link
@@ -277,6 +281,32 @@ class Queue:
             NotFound: it has left the queue, or was never there.
         """
         return await self._link.ask(asks.find(self.name, message))
+
+    async def status(self, message: str | int) -> Status:
+        """How a message stands, or how it ended.
+
+        Args:
+            message: its id, or its offset.
+
+        Raises:
+            NotFound: it is not here, and it is not remembered how it ended.
+        """
+        return await self._link.ask(asks.status(self.name, message))
+
+    async def result(self, message: str | int, timeout: Duration | None = None) -> bytes:
+        """What the consumer of a tracked message returns: waits until the message has ended. Any number may wait.
+
+        Args:
+            message: its id, or its offset.
+            timeout: how long to wait, in seconds; for as long as it takes when not given.
+
+        Raises:
+            NoResult: it has ended without one: `JobFailed`, `JobExpired`, `JobCancelled` or `JobRemoved`.
+            RequestTimeout: it has not ended in time; the text says how it stands.
+            Invalid: it is not tracked.
+            NotFound: it is not here, and it is not remembered how it ended.
+        """
+        return await result_of(self._link, self.name, message, timeout)
 
     async def cancel(self, *messages: str | int) -> int:
         """Removes messages, in whatever state they are, for good.

@@ -35,7 +35,18 @@ SETTLE_ROWS_MAX = 1_024
 PUBLISHES_MAX = 8_192
 """How many publishes may be without an answer before more should wait: a broker remembers twice as many."""
 REPEATABLE = frozenset(
-    {commands.Info, commands.ListQueues, commands.Peek, commands.Declare, commands.Alter, commands.Pause}
+    {
+        commands.Info,
+        commands.ListQueues,
+        commands.Peek,
+        commands.Declare,
+        commands.Alter,
+        commands.Pause,
+        commands.Fetch,
+        commands.Expire,
+        commands.Watch,
+        commands.Status,
+    }
 )
 """Requests that do no more when they are done twice, and so are sent again when their answer is lost."""
 SEQUENCED = frozenset({commands.PublishTopic})
@@ -154,23 +165,36 @@ class Asking:
         deadline: float,
         duration_ms: int | None = None,
         text: str = "",
+        result: bytes | None = None,
+        progress: int | None = None,
     ) -> None:
-        """Settles a range of a delivery; see `Delivery.open` and `finish` for what that means for credit."""
+        """Settles a range of a delivery; see `Delivery.open` and `finish` for what that means for credit.
+
+        A result is that of one message, with an ACK; progress is in thousandths, with an EXTEND.
+        """
         # No SETTLE names an offset twice: attempts are kept apart, since one message may be in hand under two.
-        key = (delivery.queue, verb, duration_ms, text, delivery.epoch, delivery.attempt)
+        has_result = result is not None
+        key = (delivery.queue, verb, duration_ms, text, delivery.epoch, delivery.attempt, has_result, progress)
         if self._extending is not None and (key != self._extending or first < self._settles[key].end):
             # What is settled, or extended again, was extended before: the EXTEND leaves first.
             self._send_settle(self._settles.pop(self._extending))
             self._extending = None
         current = self._settles.get(key)
-        if current is not None and (len(current.rows) >= SETTLE_ROWS_MAX or current.total + count > BATCH_MESSAGES_MAX):
+        if current is not None and (
+            len(current.rows) >= SETTLE_ROWS_MAX
+            or current.total + count > BATCH_MESSAGES_MAX
+            or (result is not None and current.result_bytes + len(result) > self._join_bytes_max)
+        ):
             self._send_settle(self._settles.pop(key))
             current = None
         if current is None:
-            current = Settle(delivery.queue, verb, delivery.epoch, duration_ms, text, deadline)
+            current = Settle(delivery.queue, verb, delivery.epoch, duration_ms, text, deadline, progress)
             self._settles[key] = current
             self._extending = key if verb == Verb.EXTEND else self._extending
         current.add(first, count, delivery.attempt)
+        if result is not None:
+            current.results.append(result)
+            current.result_bytes += len(result)
         if waiter is not None:
             current.waiters.append((waiter, first, count))
 
@@ -308,8 +332,9 @@ class Asking:
         if self._sequenced:
             publish.sequence = self._sequence.next()
         answered = self._sequence.answered
+        envelope, track = publish.envelope.fields, publish.envelope.track
         command = commands.Publish(
-            number, publish.queue, lengths, *publish.envelope, publish.divisible, publish.sequence, answered
+            number, publish.queue, lengths, *envelope, publish.divisible, publish.sequence, answered, track
         )
         frame = codec.encode(command, block)
         if publish.sequence:
@@ -321,7 +346,16 @@ class Asking:
         number = self._next_number()
         rows = tuple((row[0], row[1], row[2]) for row in settle.rows)
         command = commands.Settle(
-            number, settle.queue, settle.verb, settle.epoch, rows, settle.duration_ms, settle.text
+            number,
+            settle.queue,
+            settle.verb,
+            settle.epoch,
+            rows,
+            settle.duration_ms,
+            settle.text,
+            progress=settle.progress,
+            results=pack_sizes([len(each) for each in settle.results]),
+            block=b"".join(settle.results),
         )
         settle.command, settle.is_sent = command, self.is_live
         self._send(codec.encode(command))

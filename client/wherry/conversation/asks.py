@@ -14,6 +14,7 @@ from wherry.delivery import Delivery, PeekedMessage, bodies
 from wherry.model import commands, names, replies
 from wherry.model.fields import ROWS_MAX, Range
 from wherry.model.options import GateInfo, QueueCounts, QueueInfo, Snapshot, TopicReceipt, wire_options
+from wherry.model.status import Status
 
 if TYPE_CHECKING:
     from wherry.conversation.pending import Envelope
@@ -67,7 +68,7 @@ def publish_topic(
     """Stores messages in every queue that is bound to a subject, or in none."""
 
     def make(request: int) -> commands.PublishTopic:
-        return commands.PublishTopic(request, subject, lengths, *envelope, allow_unroutable, block=block)
+        return commands.PublishTopic(request, subject, lengths, *envelope.fields, allow_unroutable, block=block)
 
     def read(reply: replies.Routed) -> TopicReceipt:
         # One that was sent twice is no duplicate to the user, who has published it once.
@@ -170,6 +171,17 @@ def find(queue: str, message: str | int) -> Ask[PeekedMessage]:
     return Ask(look(queue, 1, "", offset).make, partial(_found, queue, offset))
 
 
+def status(queue: str, message: str | int, wait_ms: int = 0) -> Ask[Status]:
+    """How a message stands; with a wait, once it has ended.
+
+    Raises:
+        ValueError: it is the id of another queue's message, or no id.
+    """
+    offset = offset_of(queue, message)
+    make = partial(commands.Status, queue=queue, offset=offset, wait_ms=wait_ms)
+    return Ask(make, partial(_told, names.message_id(queue, offset)))
+
+
 def backup() -> Ask[Snapshot]:
     """A snapshot of the broker's log."""
     return Ask(commands.Backup, lambda reply: Snapshot(reply.first, reply.last, reply.total))
@@ -204,6 +216,10 @@ def ranges_of(messages: Sequence[PeekedMessage]) -> tuple[Range, ...]:
         else:
             result.append([message.offset, 1])
     return tuple((first, count) for first, count in result)
+
+
+def _told(name: str, reply: replies.Told) -> Status:
+    return Status.from_wire(name, reply.status, reply.block)
 
 
 def _nothing(_reply: Any) -> None:

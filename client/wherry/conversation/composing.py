@@ -27,7 +27,13 @@ BATCH_BYTES_MAX = 1_048_576
 
 
 def envelope_of(
-    priority: int, key: str, dedupe: str, delay: Duration | None, at: datetime | None, ttl: Duration | None
+    priority: int,
+    key: str,
+    dedupe: str,
+    delay: Duration | None,
+    at: datetime | None,
+    ttl: Duration | None,
+    track: bool = False,  # noqa: FBT001, FBT002 (its place is among what users give)
 ) -> Envelope:
     """The envelope of the options that users give to a publish.
 
@@ -50,7 +56,7 @@ def envelope_of(
     ttl_ms = 0 if ttl is None else to_ms(ttl)
     if ttl is not None and not ttl_ms:
         raise ValueError(f"a time to live is more than 0 seconds, not {ttl!r}")
-    return Envelope(priority, key, delay_ms, 0 if at is None else moment_ms(at), ttl_ms, dedupe)
+    return Envelope(priority, key, delay_ms, 0 if at is None else moment_ms(at), ttl_ms, dedupe, bool(track))
 
 
 def check_size(size: int, limit: int) -> None:

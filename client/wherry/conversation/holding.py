@@ -143,12 +143,22 @@ class Holding(Generic[M]):
         deadline: float,
         duration_ms: int | None = None,
         text: str = "",
+        result: bytes | None = None,
     ) -> None:
         """Settles messages of one delivery, next to each other."""
-        self._conversation.settle(delivery, verb, first, count, waiter, deadline, duration_ms, text)
+        self._conversation.settle(delivery, verb, first, count, waiter, deadline, duration_ms, text, result)
         self._finish(self.leases.let_go(delivery, first, first + count))
 
-    def prolong(self, message: BaseMessage, duration_ms: int | None, waiter: Any, now: float, deadline: float) -> float:
+    def prolong(
+        self,
+        message: BaseMessage,
+        duration_ms: int | None,
+        waiter: Any,
+        now: float,
+        deadline: float,
+        progress: int | None = None,
+        note: str = "",
+    ) -> float:
         """Moves the end of one message's lease; to as long as it was at first when no duration is given.
 
         Returns:
@@ -156,7 +166,9 @@ class Holding(Generic[M]):
         """
         delivery, offset = message.delivery, message.offset
         duration_ms = round(delivery.lease.seconds * 1000) if duration_ms is None else duration_ms
-        self._conversation.settle(delivery, Verb.EXTEND, offset, 1, waiter, deadline, duration_ms)
+        self._conversation.settle(
+            delivery, Verb.EXTEND, offset, 1, waiter, deadline, duration_ms, note, progress=progress
+        )
         return self.leases.move(delivery, offset, offset + 1, now + duration_ms / 1000)
 
     def finished(self, message: BaseMessage) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from wherry import errors
+from wherry.conversation.content import body_bytes
 from wherry.delivery import BaseMessage
 from wherry.model.commands import Verb
-from wherry.model.fields import TEXT_BYTES_MAX
+from wherry.model.fields import PERMILLE_MAX, TEXT_BYTES_MAX, VALUE_BYTES_MAX
 from wherry.model.times import Duration, to_ms
 
 if TYPE_CHECKING:
@@ -64,11 +65,15 @@ class Outcome:
 class Settler(Protocol[S_co]):
     """What messages are settled by."""
 
-    def settle(self, message: BaseMessage, verb: Verb, duration_ms: int | None, text: str) -> S_co:
+    def settle(
+        self, message: BaseMessage, verb: Verb, duration_ms: int | None, text: str, result: bytes | None = None
+    ) -> S_co:
         """Settles one message."""
 
-    def extend(self, message: BaseMessage, duration_ms: int | None) -> S_co:
-        """Moves the deadline of one message's lease."""
+    def extend(
+        self, message: BaseMessage, duration_ms: int | None, progress: int | None = None, note: str = ""
+    ) -> S_co:
+        """Moves the deadline of one message's lease, and says how far the work has come."""
 
     def finished(self, message: BaseMessage) -> None:
         """Takes note that a message was settled by a transaction."""
@@ -106,13 +111,20 @@ class Leased(BaseMessage, Generic[S_co]):
             add(message)
         return made
 
-    def ack(self) -> S_co:
+    def ack(self, result: bytes | str | None = None) -> S_co:
         """Says that the work is done: the message is gone for good.
+
+        Args:
+            result: what came of it, at most 1 MiB; a str becomes UTF-8. It is kept, in the same commit, for those who
+                ask for it, when the message was published with `track=True`.
 
         Raises:
             AlreadySettled: this message was settled before.
+            TooLarge: the result is over the limit.
         """
-        return self._settle(Verb.ACK)
+        if result is None:
+            return self._settle(Verb.ACK)
+        return self._settle(Verb.ACK, result=result_bytes(result))
 
     def nack(self, error: object = None, delay: Duration | None = None) -> S_co:
         """Says that the attempt failed: the message comes again, after the queue's back-off.
@@ -146,11 +158,28 @@ class Leased(BaseMessage, Generic[S_co]):
             raise errors.AlreadySettled(f"{self.id} was settled before: {self.settled}")
         return self._intake.extend(self, None if seconds is None else to_ms(seconds))
 
-    def _settle(self, verb: Verb, duration_ms: int | None = None, text: str = "") -> S_co:
+    def progress(self, fraction: float, note: object = None) -> S_co:
+        """Says how far the work has come, for those who ask; and has the lease run as long as at first from now on.
+
+        Args:
+            fraction: from 0 to 1.
+            note: what is done now; its text is shown with the fraction.
+
+        Raises:
+            AlreadySettled: this message was settled before.
+            ValueError: the fraction is out of its range.
+        """
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"progress is a fraction from 0 to 1, not {fraction!r}")
+        if self.settled:
+            raise errors.AlreadySettled(f"{self.id} was settled before: {self.settled}")
+        return self._intake.extend(self, None, round(fraction * PERMILLE_MAX), error_text(note))
+
+    def _settle(self, verb: Verb, duration_ms: int | None = None, text: str = "", result: bytes | None = None) -> S_co:
         if self.settled:
             raise errors.AlreadySettled(f"{self.id} was settled before: {self.settled}")
         self.settled = SAID[verb]
-        return self._intake.settle(self, verb, duration_ms, text)
+        return self._intake.settle(self, verb, duration_ms, text, result)
 
     def _leave(self, error: BaseException | None) -> None:
         """Settles it at the end of its block, by how the block ended; one that is settled stays so."""
@@ -166,6 +195,19 @@ class Leased(BaseMessage, Generic[S_co]):
                 self.release()
         except errors.Disconnected:
             return  # the lease ends by itself then, and the block's error goes on
+
+
+def result_bytes(result: bytes | str) -> bytes:
+    """A result as bytes; a str becomes UTF-8.
+
+    Raises:
+        TypeError: it is neither bytes nor str.
+        TooLarge: it is over the limit.
+    """
+    body = body_bytes(result)
+    if len(body) > VALUE_BYTES_MAX:
+        raise errors.TooLarge(f"a result of {len(body)} bytes is over the limit of {VALUE_BYTES_MAX} bytes")
+    return body
 
 
 def error_text(error: object) -> str:

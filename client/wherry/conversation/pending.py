@@ -18,6 +18,12 @@ class Envelope(NamedTuple):
     at_ms: int = 0
     ttl_ms: int = 0
     dedupe: str = ""
+    track: bool = False
+
+    @property
+    def fields(self) -> tuple[int, str, int, int, int, str]:
+        """What all that publishes has in its header, in the wire's order."""
+        return self[:6]
 
 
 PLAIN = Envelope()
@@ -54,7 +60,10 @@ class Settle:
         "duration_ms",
         "epoch",
         "is_sent",
+        "progress",
         "queue",
+        "result_bytes",
+        "results",
         "rows",
         "text",
         "total",
@@ -62,7 +71,16 @@ class Settle:
         "waiters",
     )
 
-    def __init__(self, queue: str, verb: Verb, epoch: int, duration_ms: int | None, text: str, deadline: float) -> None:
+    def __init__(
+        self,
+        queue: str,
+        verb: Verb,
+        epoch: int,
+        duration_ms: int | None,
+        text: str,
+        deadline: float,
+        progress: int | None = None,
+    ) -> None:
         self.queue = queue
         self.verb = verb
         self.epoch = epoch
@@ -71,6 +89,9 @@ class Settle:
         self.deadline = deadline
         self.command: Command | None = None
         self.is_sent = False
+        self.progress = progress
+        self.results: list[bytes] = []
+        self.result_bytes = 0
         self.rows: list[list[int]] = []
         self.total = 0
         self.waiters: list[tuple[Any, int, int]] = []

@@ -225,7 +225,7 @@ class Draft:
             for each in self._settles.values()
             if each.rows
         )
-        publishes = tuple((each.queue, pack_sizes(each.sizes), *each.envelope) for each in self._publishes)
+        publishes = tuple((each.queue, pack_sizes(each.sizes), *each.envelope.fields) for each in self._publishes)
         gates = tuple((place, *gate) for place, each in enumerate(self._publishes) for gate in each.gates)
         return commands.Commit(request, settles, publishes, gates=gates, block=b"".join(self._pieces))
 

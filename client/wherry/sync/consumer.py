@@ -162,24 +162,29 @@ class Intake(Holding[Message]):
 
     # Called by messages.
 
-    def settle(self, message: BaseMessage, verb: Verb, duration_ms: int | None, text: str) -> Settlement:
+    def settle(
+        self, message: BaseMessage, verb: Verb, duration_ms: int | None, text: str, result: bytes | None = None
+    ) -> Settlement:
         """Settles one message."""
         settlement = Settlement(self.link, SAID[verb], message)
 
         def what(until: float) -> None:
             self.link.check_own(self._conversation)
-            self.settle_range(message.delivery, verb, message.offset, 1, settlement, until, duration_ms, text)
+            self.settle_range(message.delivery, verb, message.offset, 1, settlement, until, duration_ms, text, result)
 
         self.link.say(what)
         return settlement
 
-    def extend(self, message: BaseMessage, duration_ms: int | None) -> Settlement:
-        """Moves the deadline of one message's lease."""
+    def extend(
+        self, message: BaseMessage, duration_ms: int | None, progress: int | None = None, note: str = ""
+    ) -> Settlement:
+        """Moves the deadline of one message's lease, and says how far the work has come."""
         settlement = Settlement(self.link, "extend", message)
 
         def what(until: float) -> None:
             self.link.check_own(self._conversation)
-            self.look_at = min(self.look_at, self.prolong(message, duration_ms, settlement, self.link.now(), until))
+            now = self.link.now()
+            self.look_at = min(self.look_at, self.prolong(message, duration_ms, settlement, now, until, progress, note))
 
         self.link.say(what)
         return settlement

@@ -13,6 +13,7 @@ from wherry.sync.consumer import Consumer, Intake
 from wherry.sync.dead import Dead
 from wherry.sync.insisting import insist
 from wherry.sync.message import Message, Settlement
+from wherry.sync.tracked import TrackedReceipt, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from wherry.delivery import PeekedMessage
     from wherry.model.options import QueueInfo, Receipt
+    from wherry.model.status import Status
     from wherry.model.times import Duration
     from wherry.sync.link import Link
     from wherry.sync.turns import Waiter
@@ -57,6 +59,7 @@ class Queue:
         priority: int = 0,
         key: str = "",
         dedupe: str = "",
+        track: bool = False,
         timeout: float | None = None,
     ) -> Receipt:
         """Publishes one message, and returns when the broker has confirmed it.
@@ -72,6 +75,7 @@ class Queue:
             priority: 0 to 9; 9 goes first.
             key: what it belongs to, such as a customer.
             dedupe: a second message with this key is not stored while the queue remembers it.
+            track: whether how it ends is remembered, and its result; the receipt then has `status()` and `result()`.
             timeout: how long to try, in seconds, while the queue is full; 0 tries once.
 
         Returns:
@@ -86,14 +90,15 @@ class Queue:
             Disconnected: the connection was lost; whether the message was stored is unknown.
         """
         envelope = PLAIN
-        if priority or key or dedupe or delay is not None or at is not None or ttl is not None:
-            envelope = envelope_of(priority, key, dedupe, delay, at, ttl)
+        if priority or key or dedupe or delay is not None or at is not None or ttl is not None or track:
+            envelope = envelope_of(priority, key, dedupe, delay, at, ttl, track)
         message = compose(body, headers, json, pack)
         link = self._link
         check_size(len(message[0]) + len(message[1]), link.conversation.block_bytes_max)
-        return self._publish(
+        receipt = self._publish(
             lambda waiter, until: link.conversation.publish(self.name, envelope, message, waiter, until), timeout
         )
+        return TrackedReceipt.of(receipt, link) if track else receipt
 
     def publish_many(
         self,
@@ -107,6 +112,7 @@ class Queue:
         ttl: Duration | None = None,
         priority: int = 0,
         key: str = "",
+        track: bool = False,
         timeout: float | None = None,
     ) -> list[Receipt]:
         """Publishes many messages in order, and returns when all are confirmed.
@@ -124,12 +130,13 @@ class Queue:
             ttl: as for `publish`.
             priority: as for `publish`.
             key: as for `publish`.
+            track: as for `publish`.
             timeout: as for `publish`, for each batch.
 
         Returns:
             A receipt for each message, in order.
         """
-        envelope = envelope_of(priority, key, "", delay, at, ttl)
+        envelope = envelope_of(priority, key, "", delay, at, ttl, track)
         link = self._link
         receipts: list[Receipt] = []
         limit = link.conversation.block_bytes_max
@@ -146,7 +153,7 @@ class Queue:
                 busy.accepted = len(receipts)
                 raise
             receipts += receipts_of(receipt, lengths)
-        return receipts
+        return [TrackedReceipt.of(each, self._link) for each in receipts] if track else receipts
 
     def _publish(self, say: Callable[[Waiter, float], None], timeout: float | None) -> Receipt:
         receipt: Receipt = insist(self._link, lambda: self._link.call(say), timeout)
@@ -268,6 +275,32 @@ class Queue:
             NotFound: it has left the queue, or was never there.
         """
         return self._link.ask(asks.find(self.name, message))
+
+    def status(self, message: str | int) -> Status:
+        """How a message stands, or how it ended.
+
+        Args:
+            message: its id, or its offset.
+
+        Raises:
+            NotFound: it is not here, and it is not remembered how it ended.
+        """
+        return self._link.ask(asks.status(self.name, message))
+
+    def result(self, message: str | int, timeout: Duration | None = None) -> bytes:
+        """What the consumer of a tracked message returns: waits until the message has ended. Any number may wait.
+
+        Args:
+            message: its id, or its offset.
+            timeout: how long to wait, in seconds; for as long as it takes when not given.
+
+        Raises:
+            NoResult: it has ended without one: `JobFailed`, `JobExpired`, `JobCancelled` or `JobRemoved`.
+            RequestTimeout: it has not ended in time; the text says how it stands.
+            Invalid: it is not tracked.
+            NotFound: it is not here, and it is not remembered how it ended.
+        """
+        return result_of(self._link, self.name, message, timeout)
 
     def cancel(self, *messages: str | int) -> int:
         """Removes messages, in whatever state they are, for good.

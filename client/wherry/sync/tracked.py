@@ -1,0 +1,70 @@
+"""Asking about messages: how one stands, and what came of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from wherry import errors
+from wherry.conversation import asks
+from wherry.conversation.storing import WAIT_SLICE_MS
+from wherry.model.options import Receipt
+from wherry.model.times import to_ms
+
+if TYPE_CHECKING:
+    from wherry.model.status import Status
+    from wherry.model.times import Duration
+    from wherry.sync.link import Link
+
+
+def result_of(link: Link, queue: str, message: str | int, timeout: Duration | None) -> bytes:
+    """What the consumer of a tracked message returns, once it has ended; see `Queue.result`."""
+    left_ms = None if timeout is None else to_ms(timeout)
+    end = link.now() + (left_ms or 0) / 1000
+    while True:
+        wait_ms = WAIT_SLICE_MS if left_ms is None else max(0, min(left_ms, WAIT_SLICE_MS))
+        status = link.ask(asks.status(queue, message, wait_ms), link.timeout + wait_ms / 1000)
+        if status.has_ended:
+            return status.take_result()
+        if not status.tracked:
+            raise errors.Invalid(f"message {status.id} is not tracked: nobody will know how it ended")
+        if left_ms is not None:
+            left_ms = round((end - link.now()) * 1000)
+            if left_ms <= 0:
+                return status.take_result()
+
+
+class TrackedReceipt(Receipt):
+    """The receipt of a message that was published with `track=True`, which can be asked about."""
+
+    _link: Link
+
+    @classmethod
+    def of(cls, receipt: Receipt, link: Link) -> Self:
+        """The same receipt, with somebody to ask."""
+        tracked = cls(*receipt)
+        tracked._link = link
+        return tracked
+
+    def status(self) -> Status:
+        """How the message stands, or how it ended.
+
+        Raises:
+            NotFound: that is not remembered any more.
+        """
+        return self._link.ask(asks.status(self.queue, self.offset))
+
+    def result(self, timeout: Duration | None = None) -> bytes:
+        """What its consumer returns: waits until the message has ended. Any number may wait.
+
+        Args:
+            timeout: how long to wait, in seconds; for as long as it takes when not given.
+
+        Raises:
+            JobFailed: it is dead.
+            JobExpired: its time to live passed.
+            JobCancelled: it was cancelled.
+            JobRemoved: it was dropped, purged, or moved to another queue.
+            RequestTimeout: it has not ended in time; the text says how it stands.
+            NotFound: it is not remembered any more how it ended.
+        """
+        return result_of(self._link, self.queue, self.offset, timeout)
