@@ -218,6 +218,33 @@ def test_the_status_is_told(site, proxy):
     assert told == ["connected", "reconnecting", "connected", "closed"]
 
 
+def test_who_is_told_the_status_may_use_the_client(site, broker, proxy, together):
+    """It is told while it waits: the thread that reads may be the one that asks."""
+    if site.shell.__class__.__name__ != "SyncShell":
+        pytest.skip("a coroutine that is called back asks in a task of its own")
+    found: list[int] = []
+    told = threading.Event()
+
+    def on_status(status: str) -> None:
+        if status == "connected" and client_is_there.is_set():
+            found.append(client.queue("told").publish(b"x").offset)
+            told.set()
+
+    client_is_there = threading.Event()
+    client = site.client(proxy, on_status=on_status)
+    client_is_there.set()
+    consumer = client.queue("q").consume()
+
+    def cut() -> None:
+        site.until(lambda: broker.consumers("q") == 1)
+        proxy.cut()
+        assert told.wait(PATIENCE_S / 2)
+        consumer.stop()
+
+    together(lambda: next(consumer, None), cut)
+    assert found == [1]
+
+
 def test_draining_and_closing_without_a_connection(client, proxy):
     queue = client.declare("q")
     queue.publish_many([b"x"] * 3)

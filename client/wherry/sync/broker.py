@@ -289,7 +289,7 @@ def connect(
             connection is the end: all that waits raises `Disconnected`. A loss is noticed, and mended, by the next
             call, or by a thread that waits in one.
         on_status: called with each new `status`: `connected`, `reconnecting` and `closed`, by the thread that finds
-            it out. It must not raise.
+            it out, inside of whatever it has called. It must not raise.
 
     Returns:
         The broker; close it, or use it with `with`.

@@ -77,7 +77,7 @@ class Carrier:
         _carriers.add(self)
 
     def _begin(self) -> None:
-        self.turns = Turns(self._read_turn)
+        self.turns = Turns(self._read_turn, self._run_later)
         self.conversation = self._converse()
         self.status = CONNECTING
         self.intakes: dict[int, Intake] = {}
@@ -250,17 +250,16 @@ class Carrier:
         while self._later:
             self._later.popleft()()
 
-    def _read_turn(self, timeout: float) -> None:
+    def _read_turn(self, timeout: float) -> bool:
         stream = self._wait(timeout, read=True, write=False)
         if stream is None:
             if self.status == RECONNECTING:
                 self._connect_again(timeout)
-            return
-        with self.turns.lock:
-            self._read(stream)
-            self._send()
-        if self._later:
-            self._run_later()
+        else:
+            with self.turns.lock:
+                self._read(stream)
+                self._send()
+        return bool(self._later)
 
     def _wait(self, timeout: float, *, read: bool, write: bool) -> Stream | None:
         with self.turns.lock:

@@ -41,15 +41,17 @@ class Turns:
 
     Args:
         read: reads once, and acts on what has come; called by one thread at a time, without the lock, with the longest
-            time to wait for something, in seconds.
+            time to wait for something, in seconds. Returns whether there is something to do `between`.
+        between: does what a thread that reads must not do, such as calling what belongs to the user.
 
     Attributes:
         lock: protects everything that threads share. It is never held while waiting for the other end.
     """
 
-    def __init__(self, read: Callable[[float], None]) -> None:
+    def __init__(self, read: Callable[[float], bool], between: Callable[[], None]) -> None:
         self.lock = threading.Lock()
         self._read = read
+        self._between = between
         self._reading = False
         self._gates: dict[Waiter, threading.Lock] = {}
         self._inside: set[int] = set()
@@ -86,7 +88,11 @@ class Turns:
         self._inside.add(me)
         try:
             while not waiter.done and time.monotonic() < until:
-                self._take_turn(waiter, until)
+                if self._take_turn(waiter, until):
+                    self._inside.discard(me)
+                    self._leave(waiter)  # meanwhile another one reads
+                    self._between()
+                    self._inside.add(me)
         finally:
             self._inside.discard(me)
             self._leave(waiter)
@@ -109,16 +115,25 @@ class Turns:
 
     def glance(self) -> None:
         """Reads what is there already, unless another thread reads."""
-        self.step(lambda reads: self._read(0.0) if reads else None)
 
-    def _take_turn(self, waiter: Waiter, until: float) -> None:
-        """Reads until the answer is there, or sleeps until it is, or until this thread is to read."""
+        def look(reads: bool) -> None:  # noqa: FBT001 (see `step`)
+            if reads:
+                self._read(0.0)
+
+        self.step(look)
+
+    def _take_turn(self, waiter: Waiter, until: float) -> bool:
+        """Reads until the answer is there, or sleeps until it is, or until this thread is to read.
+
+        Returns:
+            Whether there is something to do `between`.
+        """
         gate: threading.Lock | None = None
         reads = False
         try:
             with self.lock:
                 if waiter.done:
-                    return
+                    return False
                 if self._reading:
                     gate = self._gates[waiter] = threading.Lock()
                     gate.acquire()
@@ -127,10 +142,12 @@ class Turns:
             if gate is not None:
                 gate.acquire(timeout=min(threading.TIMEOUT_MAX, max(0.0, until - time.monotonic())))
             while reads and not waiter.done and (left := until - time.monotonic()) > 0:
-                self._read(left)
+                if self._read(left):
+                    return True
         finally:
             if reads:
                 self._reading = False
+        return False
 
     def _leave(self, waiter: Waiter | None) -> None:
         """A thread waits no more: if nobody reads, another one is woken to do so."""
