@@ -89,8 +89,8 @@ class Editing:
     def _check_not_counted(self, queue: Queue, parts: list[Part]) -> None:
         """Refuses to bring messages back that a gate has counted when they died: it would count them again."""
         for part in parts:
-            for low, _, gate in self._ledger.state.gates.members_between(queue.number, part.low, part.high):
-                text = f"{queue.name}/{low} was counted at gate {gate!r} when it died; another queue may take it"
+            for low, _, names in self._ledger.state.gates.members_between(queue.number, part.low, part.high):
+                text = f"{queue.name}/{low} was counted at gate {names[0]!r} when it died; another queue may take it"
                 raise Refusal("invalid", text, queue=queue.name)
 
 

@@ -16,7 +16,7 @@ from wherry_broker.core.batch import DEAD, DELAYED, Failure
 from wherry_broker.core.records import SETTLED, Deleted, Died, Gated, Joined, Removed, Tallied, Waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from wherry_broker.core.batch import Span
     from wherry_broker.core.queue import Queue
@@ -29,12 +29,12 @@ GATE = "gate"
 """Why a message is dead that waited at a gate; no delivery of it has ended."""
 
 
-class Member(NamedTuple):
-    """Messages that count for a gate: those with the offsets [low, high) of a queue."""
+class Members(NamedTuple):
+    """Messages that count for gates: those with the offsets [low, high) of a queue, which were published together."""
 
     low: int
     high: int
-    gate: str
+    gates: tuple[str, ...]
 
 
 class Gate:
@@ -71,7 +71,7 @@ class Gates(dict[str, Gate]):
     def __init__(self) -> None:
         super().__init__()
         self._waiting: dict[int, dict[int, str]] = {}
-        self._members: dict[int, list[Member]] = {}
+        self._members: dict[int, list[Members]] = {}
 
     def make(self, record: Gated) -> None:
         """A message waits."""
@@ -94,36 +94,28 @@ class Gates(dict[str, Gate]):
         gate = self.get(record.gate)
         if gate is None:
             return
-        number, first, count = record.of, record.first, record.messages
-        last = gate.members[-1] if gate.members else None
-        if last is not None and last[0] == number and last[1] + last[2] == first:
-            first, count = last[1], last[2] + count
-            gate.members.pop()
-            self._leave(record.gate, last[0], last[1])
+        _, name, number, first, count = record
         gate.members.append((number, first, count))
         members = self._members.setdefault(number, [])
-        members.insert(bisect_left(members, (first,)), Member(first, first + count, record.gate))
-
-    def gate_of(self, queue: int, offset: int) -> str:
-        """The gate that a message counts for; "" for none."""
-        members = self._members.get(queue)
-        if not members:
-            return ""
-        member = members[bisect_right(members, offset, key=_low) - 1]
-        return member.gate if member.low <= offset < member.high else ""
+        place = bisect_left(members, (first,))
+        if place < len(members) and members[place].low == first:
+            members[place] = members[place]._replace(gates=(*members[place].gates, name))
+        else:
+            members.insert(place, Members(first, first + count, (name,)))
 
     def counts(self, queue: int) -> bool:
         """Whether any message of a queue counts for a gate."""
         return bool(self._members.get(queue))
 
-    def members_between(self, queue: int, low: int, high: int) -> Iterator[Member]:
+    def members_between(self, queue: int, low: int, high: int) -> Iterator[Members]:
         """The parts of [low, high) that count for gates, in order."""
         members = self._members.get(queue, [])
-        for member in members[max(0, bisect_right(members, low, key=_low) - 1) :]:
-            if member.low >= high:
+        for place in range(max(0, bisect_right(members, low, key=_low) - 1), len(members)):
+            start, stop, gates = members[place]
+            if start >= high:
                 return
-            if member.high > low:
-                yield Member(max(low, member.low), min(high, member.high), member.gate)
+            if stop > low:
+                yield Members(max(low, start), min(high, stop), gates)
 
     def forget(self, queue: int, low: int, high: int) -> None:
         """The messages [low, high) of a queue are gone, and those gates with them that they waited at."""
@@ -155,8 +147,11 @@ class Gates(dict[str, Gate]):
     def _leave(self, name: str, queue: int, first: int) -> None:
         members = self._members[queue]
         place = bisect_left(members, (first,))
-        assert members[place].gate == name, (members[place], name)
-        del members[place]
+        left = tuple(each for each in members[place].gates if each != name)
+        if left:
+            members[place] = members[place]._replace(gates=left)
+        else:
+            del members[place]
 
     def standing(self, queues: dict[int, Queue]) -> Iterator[Waiting]:
         """What the preamble of a segment restates: the gates of messages that a log keeps."""
@@ -166,8 +161,19 @@ class Gates(dict[str, Gate]):
                 yield Waiting(name, *place, gate.strict, tuple(gate.members))
 
 
-def _low(member: Member) -> int:
-    return member.low
+def _low(members: Members) -> int:
+    return members.low
+
+
+def joined(members: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Members as few rows: neighbours that follow each other are one."""
+    rows: list[tuple[int, int, int]] = []
+    for queue, first, count in members:
+        if rows and rows[-1][0] == queue and rows[-1][1] + rows[-1][2] == first:
+            rows[-1] = (queue, rows[-1][1], rows[-1][2] + count)
+        else:
+            rows.append((queue, first, count))
+    return rows
 
 
 def tallied(state: State, record: Fact, now_ms: int) -> list[Fact]:
@@ -181,9 +187,10 @@ def tallied(state: State, record: Fact, now_ms: int) -> list[Fact]:
         for span in queue.spans(low, high):
             if span.state == DEAD:  # it was counted when it died
                 continue
-            for member in state.gates.members_between(queue.number, *_within(span, low, high)):
-                count, first = ends.get(member.gate, (0, member.low))
-                ends[member.gate] = (count + member.high - member.low, first)
+            for start, stop, names in state.gates.members_between(queue.number, *_within(span, low, high)):
+                for name in names:
+                    count, first = ends.get(name, (0, start))
+                    ends[name] = (count + stop - start, first)
     facts: list[Fact] = []
     for name, (count, first) in ends.items():
         gate = state.gates[name]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from wherry.model import commands, replies
 from wherry.model.fields import ROWS_MAX
-from wherry_broker.core import decide, view
+from wherry_broker.core import decide, gates, view
 from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -66,10 +66,11 @@ class Lookups:
         if gate is None:
             raise Refusal("not_found", f"there is no gate {command.gate!r}, or no longer")
         queues = self._state.queues
-        page = gate.members[command.skip : command.skip + ROWS_MAX]
+        rows = gates.joined(gate.members)
+        page = rows[command.skip : command.skip + ROWS_MAX]
         session.answered_bytes += ROW_BYTES * len(page)
         members = tuple((queues[number].name, first, count) for number, first, count in page if number in queues)
-        queue, more = queues[gate.queue], command.skip + len(page) < len(gate.members)
+        queue, more = queues[gate.queue], command.skip + len(page) < len(rows)
         counts = (gate.offset, max(gate.remaining, 0), gate.failed, gate.strict)
         self._answers.say(session, replies.Gate(command.request, queue.name, *counts, members, more), queue.mark)
 

@@ -134,6 +134,23 @@ def test_what_counts_may_come_later_and_from_several_queues(driver):
     assert driver.counts("done") == (1, 0, 0, 0)
 
 
+def test_a_message_may_count_for_several_gates(driver):
+    said = commit(
+        driver,
+        put("done", b"one"),
+        put("done", b"two"),
+        put("work", b"x"),
+        gates=((0, "a", 1, True), (1, "b", 1, True), (2, "a", 0, False), (2, "b", 0, False)),
+    )
+    assert isinstance(said, replies.Committed)
+    commit(driver, put("work", b"y"), gates=((0, "b", 0, False),))
+    assert gate(driver, "b").members == (("work", 1, 2),)
+    driver.submit(commands.Cancel, "done", ((1, 1),))
+    driver.consume(queue="work")
+    driver.settle(Verb.ACK, (1, 1, 1), queue="work")
+    assert driver.counts("done") == (1, 0, 0, 0)
+
+
 def test_gates_nest(driver):
     """What waits at one gate counts for another, and fails it when it dies at its own."""
     commit(driver, put("done", b"last"), gates=((0, "outer", 1, True),))
@@ -200,11 +217,13 @@ def test_a_log_that_has_forgotten_its_beginning_counts_the_same(make_shard, step
     for name in ("work", "done"):
         driver.submit(commands.Declare, name, QUEUE)
     first = gated(driver, 6, strict=strict)
+    commit(driver, put("done", b"and then"), gates=((0, "other", 99, False),))
     left = 0  # the place in the log at which what is left of it begins
     kept = []
     for step in steps:
         if step == "join":
-            commit(driver, put("work", b"more"), gates=((0, "all", 0, False),))
+            names = ("all",) if place_of(driver) % 2 else ("all", "other")
+            commit(driver, put("work", b"more"), gates=tuple((0, name, 0, False) for name in names))
             driver.shard.dispatch(driver.now)
         elif step == "roll":
             queues = driver.shard.state.queues.values()
@@ -222,6 +241,10 @@ def test_a_log_that_has_forgotten_its_beginning_counts_the_same(make_shard, step
         again.shard.restore(without_bytes(record))
     again.shard.restored(driver.now)
     assert told(again) == told(driver)
+
+
+def place_of(driver):
+    return driver.shard.state.names["work"].next_offset
 
 
 def without_bytes(record):
