@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.model.commands import Verb
@@ -148,6 +149,10 @@ def purge(queue: Queue, states: Iterable[str], now_ms: int) -> list[Fact]:
                 "invalid", f"state {name[:40]!r} cannot be purged; {', '.join(purgeable)} can", queue=queue.name
             )
     wanted = {STATE_NAMES.index(name) for name in states}
+    if not any(queue.counts[state] for state in wanted):
+        return []  # or a purge of no dead would look at all that is ready
+    if wanted == {DEAD}:
+        return remove(sorted(queue.dead(), key=attrgetter("low")), queue, records.PURGED, now_ms)
     return remove((span for span in queue.spans() if span.state in wanted), queue, records.PURGED, now_ms)
 
 

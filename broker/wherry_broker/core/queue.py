@@ -337,6 +337,7 @@ class Queue:
 
     def remove(self, low: int, high: int, cause: str, now_ms: int) -> None:
         """Takes the messages [low, high) out for good."""
+        messages = freed = 0
         for span in list(self.spans(low, high)):
             batch, start, stop = span.batch, max(low, span.low), min(high, span.high)
             count, size = stop - start, batch.bytes_between(start, stop)
@@ -344,9 +345,8 @@ class Queue:
             self.sizes[span.state] -= size
             self._count_key(span, -count)
             batch.held_bytes -= size
-            self.removed[cause] = self.removed.get(cause, 0) + count
-            self.freed_messages.add(count, now_ms)
-            self.freed_bytes.add(size, now_ms)
+            messages += count
+            freed += size
             if start == span.low and stop == span.high:
                 self._drop(span)
             elif start == span.low:
@@ -358,6 +358,10 @@ class Queue:
                 span.high = start
             if batch.spans:
                 self.residence.compact(batch)
+        if messages:
+            self.removed[cause] = self.removed.get(cause, 0) + messages
+            self.freed_messages.add(messages, now_ms)
+            self.freed_bytes.add(freed, now_ms)
 
     def clear(self) -> None:
         """Takes every message out, and every timer."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from wherry.model import commands
@@ -74,3 +76,18 @@ def test_a_level_that_the_log_does_not_give_is_refused(make_shard):
     assert refusal(decide.declare, state, "q", {"durability": "synced"}, QueueOptions(), "memory").code == "invalid"
     (declared,) = decide.declare(state, "q", {"durability": "written"}, QueueOptions(), "synced")
     assert declared.options["durability"] == "written"
+
+
+def test_a_purge_looks_at_no_more_than_there_is_to_purge(make_queue, monkeypatch):
+    """A purge of the dead, of which there were none, looked at a million messages that were ready."""
+    queue = full(make_queue, b"a", b"b", b"c")
+    monkeypatch.setattr(queue, "spans", None)
+    assert decide.purge(queue, ["dead", "delayed"], 5) == []
+    monkeypatch.undo()
+    holder = SimpleNamespace(spans={})
+    for _ in range(2):
+        queue.lease(queue.head(0)[0], 1, holder, 0, 100)
+    queue.bury(2, 3, decide.Failure("rejected", "", 1), "rejected")
+    queue.bury(1, 2, decide.Failure("rejected", "", 2), "rejected")
+    monkeypatch.setattr(queue, "spans", None)
+    assert decide.purge(queue, ["dead"], 5) == [records.Removed(1, "purged", ((1, 3),), 5)]
