@@ -19,7 +19,7 @@ sim: export WHERRY_TEST_REPAIRS ?= 5000
 sim: export WHERRY_TEST_CASES ?= 50000
 fuzz: export WHERRY_TEST_SECONDS ?= 1800
 
-.PHONY: help venv check test ci ci-long sim crash pyright fuzz bench bench-log bench-client docker-test format wheel clean
+.PHONY: help venv check test ci ci-long sim crash pyright fuzz bench bench-log bench-semantics bench-client docker-test format wheel clean
 
 help:  ## list these
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ bench: $(VENV)  ## how fast it is; ARGS="--help" for more
 
 bench-log: $(VENV)  ## what the log on the disk costs; ARGS="--full" takes 30 GB of disk and some minutes
 	$(BIN)python bench/log.py $(ARGS)
+
+bench-semantics: $(VENV)  ## what operations cost as queues grow, and many queues, keys, delays
+	$(BIN)python bench/semantics.py $(ARGS)
 
 bench-client: $(VENV)  ## what a message costs a client; ARGS="--quick" for less
 	$(BIN)python bench/client.py $(ARGS)
