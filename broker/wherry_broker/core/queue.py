@@ -20,6 +20,7 @@ from wherry_broker.core.memory import SPAN_BYTES, failure_bytes, story_bytes
 from wherry_broker.core.rates import Line, Meter
 from wherry_broker.core.records import RELEASED, TEMPORARY_FIRST
 from wherry_broker.core.residence import Residence
+from wherry_broker.core.setback import limit_delay, limit_life
 from wherry_broker.core.turns import UNLIMITED, Turns
 
 if TYPE_CHECKING:
@@ -194,29 +195,14 @@ class Queue:
         self._dead = dict.fromkeys(sorted(self._dead, key=_died_at))
         self.dedupe.limit(now_ms + self.options.dedupe_window_ms)
         for batch in self._index.since(0):
-            self._limit_life(batch, now_ms)
+            limit_life(self._timers, batch, now_ms)
         for span in self.spans():
             if span.state == DELAYED:
-                self._limit_delay(span, now_ms)
+                limit_delay(self._timers, span, now_ms)
             elif span.state == LEASED:
                 self._move(span, READY)
                 self._turn(span.batch.envelope.priority).append(span)
         self._limit()
-
-    def _limit_delay(self, span: Span, now_ms: int) -> None:
-        """Keeps a clock that was set back from making a delay longer than was asked."""
-        began_ms = span.failure.at_ms if span.failure else span.batch.envelope.published_at_ms
-        limit_ms = now_ms + max(0, span.due_ms - began_ms)
-        if span.due_ms > limit_ms:
-            self._timers.arm(span, limit_ms)
-
-    def _limit_life(self, batch: Batch, now_ms: int) -> None:
-        """Likewise for a time to live."""
-        envelope = batch.envelope
-        limit_ms = now_ms + envelope.expires_at_ms - envelope.published_at_ms
-        if envelope.expires_at_ms and envelope.expires_at_ms > limit_ms:
-            batch.envelope = envelope._replace(expires_at_ms=limit_ms)
-            self._timers.arm(batch, limit_ms)
 
     # Messages are looked at.
 
