@@ -183,6 +183,7 @@ def test_a_publish_tries_again_until_its_time_is_over(client):
     assert queue.info().published == 1
 
 
+@pytest.mark.parametrize("log", ["memory"], indirect=True)  # it takes a second or two
 def test_a_publish_waits_until_there_is_room(client, together):
     queue = client.declare("q", max_messages=1)
     queue.publish(b"first")
@@ -230,6 +231,7 @@ def test_a_transaction(client):
     assert done.info().ready == 1
 
 
+@pytest.mark.parametrize("log", ["memory"], indirect=True)  # it takes a second or two
 def test_a_transaction_tries_again_while_a_queue_is_full(client, together):
     jobs, full = client.declare("jobs"), client.declare("full", max_messages=1)
     jobs.publish(b"1")

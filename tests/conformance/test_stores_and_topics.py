@@ -61,6 +61,7 @@ def test_a_topic_reaches_every_queue_that_is_bound(client):
         client.topic("no pattern.*")
 
 
+@pytest.mark.parametrize("log", ["memory"], indirect=True)  # it takes a second or two
 def test_a_topic_waits_for_a_full_queue(client, together):
     full = client.declare("full", bind=["orders"], max_messages=1)
     topic = client.topic("orders")
