@@ -86,6 +86,7 @@ class Root(LazyGroup):
         "ping": "See whether the broker answers.",
         "publish": "Put messages into a queue.",
         "consume": "Take messages out of a queue.",
+        "request": "Publish a request, and print the reply.",
         "move": "Move messages from one queue to another.",
         "queue": "List, declare, alter, look at, purge, pause or delete queues.",
         "get": "Show one message.",

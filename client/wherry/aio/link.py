@@ -94,6 +94,8 @@ class Link:
         status: `connecting`, `connected`, `reconnecting` or `closed`.
         transport: the socket that there is; None while there is none.
         turn_deadline: when publishes of this turn of the event loop are given up; 0 before there is one.
+        inbox: where replies to requests come; None before the first request.
+        inbox_lock: held while it is made.
     """
 
     def __init__(
@@ -115,6 +117,8 @@ class Link:
         self._welcomed: asyncio.Future[None] = self._loop.create_future()
         self._gone: asyncio.Future[None] | None = None
         self._reconnecting: asyncio.Task[None] | None = None
+        self.inbox: Intake | None = None
+        self.inbox_lock = asyncio.Lock()
         self._room: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[None] | None = None
         self._is_writing_held = False

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
+from wherry.conversation.content import UNSET, Unset
 from wherry.conversation.leased import Leased, Outcome
+from wherry.conversation.requesting import reply_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
     from types import TracebackType
 
+    from wherry.aio.link import Link
     from wherry.delivery import BaseMessage
+    from wherry.model.options import Receipt
+    from wherry.wire.messages import HeaderValue
 
 
 class Settlement(Outcome):
@@ -62,6 +67,37 @@ class Message(Leased[Settlement]):
     """
 
     __slots__ = ()
+
+    async def reply(
+        self,
+        body: bytes | str | Unset = UNSET,
+        *,
+        json: Any = UNSET,
+        pack: Any = UNSET,
+        headers: Mapping[str, HeaderValue] | None = None,
+    ) -> Receipt:
+        """Publishes the reply to this message, which is a request; it settles nothing.
+
+        Args:
+            body: the reply; a str is sent as UTF-8.
+            json: a value to send as JSON, in place of a body.
+            pack: a value to send as msgpack, in place of a body.
+            headers: as for `Queue.publish`.
+
+        Raises:
+            Invalid: the message asks for no reply.
+            NotFound: the requester has gone.
+            WherryError: as for `Queue.publish`.
+        """
+        from wherry.aio.queue import Queue  # noqa: PLC0415 (a queue imports what this module stands for)
+
+        queue, headers = reply_of(self, headers)
+        return await Queue(self._link(), queue).publish(body, json=json, pack=pack, headers=headers)
+
+    def _link(self) -> Link:
+        intake: Any = self._intake
+        link: Link = intake.link
+        return link
 
     async def __aenter__(self) -> Self:
         return self

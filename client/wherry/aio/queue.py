@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from wherry import errors
 from wherry.aio.consumer import Consumer, Intake
 from wherry.aio.dead import Dead
+from wherry.aio.inbox import inbox_of
 from wherry.aio.message import Message, Settlement
 from wherry.aio.tracked import TrackedReceipt, result_of
 from wherry.conversation import PLAIN, Envelope, asks
@@ -16,6 +17,7 @@ from wherry.conversation.backoff import busy_pause_s
 from wherry.conversation.composing import blocks, check_size, envelope_of, receipts_of
 from wherry.conversation.content import UNSET, Unset, compose, compose_many
 from wherry.conversation.leased import acked_ranges
+from wherry.conversation.requesting import no_reply, request_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -175,6 +177,65 @@ class Queue:
                 await back_off(busy, tries, started, link, timeout)
             else:
                 return receipt
+
+    async def request(
+        self,
+        body: bytes | str | Unset = UNSET,
+        *,
+        json: Any = UNSET,
+        pack: Any = UNSET,
+        headers: Mapping[str, HeaderValue] | None = None,
+        ttl: Duration | None = None,
+        priority: int = 0,
+        key: str = "",
+        timeout: float | None = None,
+    ) -> Message:
+        """Publishes a request, and returns when its reply has come; see `Message.reply`.
+
+        The replies to all requests of this connection come to one temporary queue, which ends with it.
+
+        Args:
+            body: the request; a str is sent as UTF-8.
+            json: a value to send as JSON, in place of a body.
+            pack: a value to send as msgpack, in place of a body.
+            headers: as for `publish`.
+            ttl: after how many seconds it expires when nobody has taken it; as long as the reply is waited for, when
+                not given.
+            priority: as for `publish`.
+            key: as for `publish`.
+            timeout: how long to wait for the reply, in seconds.
+
+        Returns:
+            The reply, which is settled.
+
+        Raises:
+            RequestTimeout: no reply came in time; whether the request was worked on is unknown.
+            Busy: the queue was full all the time.
+            WherryError: as for `publish`.
+        """
+        link = self._link
+        inbox = await inbox_of(link)
+        seconds = link.timeout if timeout is None else timeout
+        until = link.now() + seconds
+        waiter: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        number = inbox.replies.expect(waiter)
+        try:
+            await self.publish(
+                body,
+                json=json,
+                pack=pack,
+                headers=request_headers(headers, inbox.queue, number),
+                ttl=seconds if ttl is None else ttl,
+                priority=priority,
+                key=key,
+                timeout=seconds,
+            )
+            await link.wait(waiter, max(0.0, until - link.now()))
+        finally:
+            inbox.replies.forget(number)
+        if not waiter.done():
+            raise no_reply(self.name, seconds)
+        return waiter.result()
 
     # Consume.
 

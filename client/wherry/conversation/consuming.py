@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.model import commands
 from wherry.model.fields import BATCH_MESSAGES_MAX, ROWS_MAX
+from wherry.model.names import TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -57,7 +58,9 @@ class Consumer:
 
     def consume(self, request: int, number: int) -> commands.Consume:
         """What attaches it for the first time."""
-        return commands.Consume(request, number, self.queue, self.window, self.lease_ms)
+        return commands.Consume(
+            request, number, self.queue, self.window, self.lease_ms, temporary=self.queue.startswith(TEMPORARY_PREFIX)
+        )
 
     def consume_again(self, request: int, number: int, epoch: int) -> commands.Consume:
         """What attaches it on another connection, with all that it holds of that epoch. Its credit begins anew."""
@@ -65,7 +68,8 @@ class Consumer:
         self.finished = -sum(high - low for _, low, high in held)
         self.granted = max(0, self.finished + self.window)
         rows = _rows([part for part in held if part[0].epoch == epoch])
-        return commands.Consume(request, number, self.queue, self.granted, self.lease_ms, epoch, tuple(rows)[:ROWS_MAX])
+        command = self.consume(request, number)
+        return command._replace(credit=self.granted, epoch=epoch, held=tuple(rows)[:ROWS_MAX])
 
     def over(self, epoch: int) -> list[Held]:
         """What it holds of other epochs, and so no longer."""

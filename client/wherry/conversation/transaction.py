@@ -13,6 +13,7 @@ from wherry.conversation.composing import check_size, envelope_of
 from wherry.conversation.content import UNSET, Unset, compose
 from wherry.conversation.leased import error_text
 from wherry.conversation.pending import Envelope, Settle
+from wherry.conversation.requesting import reply_of
 from wherry.model import commands, replies
 from wherry.model.commands import Verb
 from wherry.model.fields import BATCH_MESSAGES_MAX, COMMIT_ROWS_MAX, HEADER_BYTES_MAX
@@ -183,6 +184,24 @@ class Draft:
         if waits_at is not None:
             gates += ((waits_at.name, waits_at.expects, waits_at.strict),)
         return self._publish(_name_of(queue), envelope, *compose(body, headers, json, pack), gates)
+
+    def reply(
+        self,
+        message: Leased[Any],
+        body: bytes | str | Unset = UNSET,
+        *,
+        json: Any = UNSET,
+        pack: Any = UNSET,
+        headers: Mapping[str, HeaderValue] | None = None,
+    ) -> Posted:
+        """Publishes the reply to a message, which is a request, once this is committed; as `Message.reply`.
+
+        Raises:
+            Invalid: the message asks for no reply.
+            TooLarge: the transaction would be larger than a frame may be.
+        """
+        queue, headers = reply_of(message, headers)
+        return self.publish(queue, body, json=json, pack=pack, headers=headers)
 
     def forward(self, message: Leased[Any], queue: Any, *, priority: int | None = None) -> Posted:
         """Acknowledges a message and publishes it as it is, with its key and priority, once this is committed.

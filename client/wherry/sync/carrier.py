@@ -60,6 +60,8 @@ class Carrier:
         intakes: consumers by number, those too that take no more but hold messages still.
         welcomed: resolved when the broker has accepted the connection, or has not.
         idle: those who wait until nothing is unanswered.
+        inbox: where replies to requests come; None before the first request.
+        inbox_lock: held while it is made.
     """
 
     def __init__(
@@ -78,6 +80,8 @@ class Carrier:
 
     def _begin(self) -> None:
         self.turns = Turns(self._read_turn, self._run_later)
+        self.inbox: Intake | None = None
+        self.inbox_lock = threading.Lock()
         self.conversation = self._converse()
         self.status = CONNECTING
         self.intakes: dict[int, Intake] = {}

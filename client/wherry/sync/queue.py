@@ -9,8 +9,10 @@ from wherry.conversation import PLAIN, asks
 from wherry.conversation.composing import blocks, check_size, envelope_of, receipts_of
 from wherry.conversation.content import UNSET, Unset, compose, compose_many
 from wherry.conversation.leased import acked_ranges
+from wherry.conversation.requesting import no_reply, request_headers
 from wherry.sync.consumer import Consumer, Intake
 from wherry.sync.dead import Dead
+from wherry.sync.inbox import Awaited, inbox_of
 from wherry.sync.insisting import insist
 from wherry.sync.message import Message, Settlement
 from wherry.sync.tracked import TrackedReceipt, result_of
@@ -158,6 +160,65 @@ class Queue:
     def _publish(self, say: Callable[[Waiter, float], None], timeout: float | None) -> Receipt:
         receipt: Receipt = insist(self._link, lambda: self._link.call(say), timeout)
         return receipt
+
+    def request(
+        self,
+        body: bytes | str | Unset = UNSET,
+        *,
+        json: Any = UNSET,
+        pack: Any = UNSET,
+        headers: Mapping[str, HeaderValue] | None = None,
+        ttl: Duration | None = None,
+        priority: int = 0,
+        key: str = "",
+        timeout: float | None = None,
+    ) -> Message:
+        """Publishes a request, and returns when its reply has come; see `Message.reply`.
+
+        The replies to all requests of this connection come to one temporary queue, which ends with it.
+
+        Args:
+            body: the request; a str is sent as UTF-8.
+            json: a value to send as JSON, in place of a body.
+            pack: a value to send as msgpack, in place of a body.
+            headers: as for `publish`.
+            ttl: after how many seconds it expires when nobody has taken it; as long as the reply is waited for, when
+                not given.
+            priority: as for `publish`.
+            key: as for `publish`.
+            timeout: how long to wait for the reply, in seconds.
+
+        Returns:
+            The reply, which is settled.
+
+        Raises:
+            RequestTimeout: no reply came in time; whether the request was worked on is unknown.
+            Busy: the queue was full all the time.
+            WherryError: as for `publish`.
+        """
+        link = self._link
+        inbox = inbox_of(link)
+        seconds = link.timeout if timeout is None else timeout
+        until = link.now() + seconds
+        awaited = Awaited()
+        number = inbox.expect(awaited)
+        try:
+            self.publish(
+                body,
+                json=json,
+                pack=pack,
+                headers=request_headers(headers, inbox.queue, number),
+                ttl=seconds if ttl is None else ttl,
+                priority=priority,
+                key=key,
+                timeout=seconds,
+            )
+            reply = inbox.wait(awaited, until)
+        finally:
+            inbox.forget_reply(number)
+        if reply is None:
+            raise no_reply(self.name, seconds)
+        return reply
 
     # Consume.
 
