@@ -160,6 +160,52 @@ async def test_a_settle_whose_answer_was_lost_is_no_stale_one(client, broker, pr
     assert broker.shard.state.names["q"].removed == {"settled": 10}
 
 
+async def test_a_commit_whose_answer_was_lost_is_done_once(client, broker, proxy):
+    queue = await client.declare("q")
+    await queue.publish_many([b"x"] * 20)
+    posted = []
+    for n in range(20):
+        (message,) = await queue.get(1, PATIENCE_S)
+        waiting = asyncio.ensure_future(_moved(client, message, "r"))
+        await broker.until(lambda n=n: broker.counts("q")[0] + broker.counts("q")[2] == 19 - n)
+        proxy.cut()
+        posted.append(await waiting)
+    assert [each.id for each in posted] == [f"r/{n}" for n in range(1, 21)]
+    assert not any(each.receipt.duplicate for each in posted)
+    assert broker.counts("q") == (0, 0, 0, 0)
+    assert broker.counts("r") == (20, 0, 0, 0)
+
+
+async def _moved(client, message, to):
+    async with client.transaction() as tx:
+        tx.ack(message)
+        return tx.publish(to, message.body)
+
+
+async def test_a_commit_that_was_lost_on_its_way_is_made_after_all(client, broker, proxy):
+    queue = await client.declare("q")
+    await queue.publish(b"x")
+    (message,) = await queue.get(1, PATIENCE_S)
+    proxy.stall()
+    waiting = asyncio.ensure_future(_moved(client, message, "r"))
+    await asyncio.sleep(0.01)
+    proxy.cut()
+    proxy.flow()
+    assert (await waiting).id == "r/1"
+    assert broker.counts("q") == (0, 0, 0, 0)
+
+
+async def test_a_reply_finds_a_requester_that_has_lost_its_connection(client, broker, proxy):
+    async with wherry.connect(broker.url) as worker:
+        asking = asyncio.ensure_future(client.queue("q").request(b"?", timeout=PATIENCE_S))
+        (request,) = await worker.queue("q").get(1, PATIENCE_S)
+        proxy.refuses = True
+        await lose(client, proxy)
+        await request.reply(b"!")
+        proxy.refuses = False
+        assert (await asking).body == b"!"
+
+
 async def test_deliveries_that_were_lost_on_their_way_come_again_and_cost_nothing(client, broker, proxy):
     queue = await client.declare("q")
     consumer = queue.consume(credit=4)

@@ -49,7 +49,7 @@ REPEATABLE = frozenset(
     }
 )
 """Requests that do no more when they are done twice, and so are sent again when their answer is lost."""
-SEQUENCED = frozenset({commands.PublishTopic})
+SEQUENCED = frozenset({commands.PublishTopic, commands.Commit})
 """Requests that are numbered as publishes are, so that they can be sent again and are done once."""
 _REQUEST_MAX = 0xFFFF_FFFF
 

@@ -251,8 +251,10 @@ class Draft:
     def committed(self, reply: replies.Committed) -> None:
         """All of it was done: the receipts are there, and the credit of what was settled is back."""
         for publish, (first, duplicate, durability, *_) in zip(self._publishes, reply.publishes, strict=True):
+            # A commit that was sent twice makes no duplicates to the user, who has published once.
+            is_other = duplicate and bool(publish.envelope.dedupe)
             for offset, posted in enumerate(publish.posted, first):
-                posted._receipt = Receipt(posted.queue, offset, durability, duplicate)  # noqa: SLF001 (of this module)
+                posted._receipt = Receipt(posted.queue, offset, durability, is_other)  # noqa: SLF001 (of this module)
         for message in self._messages:
             message._intake.finished(message)  # noqa: SLF001 (it is the client's own part of a message)
 
