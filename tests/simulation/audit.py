@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from simulation.leases import Leases
 from simulation.promises import expect, messages_of, offsets, parts_of
 from simulation.restarts import Restarts
 from simulation.together import CAUSES, Together, Whole, commands_of, settled_by
@@ -59,10 +60,11 @@ class Audit:
         self.sent = {}
         self.stored = {}
         self.settled = {}
+        self.held_before = {}
         self.counts = dict.fromkeys(
             (
                 *("confirmed", "delivered", "settled", "refused", "duplicates", "routed", "rehomed", "paged in"),
-                *("segments forgotten", "commits"),
+                *("segments forgotten", "commits", "altered", "cancelled", "redriven"),
             ),
             0,
         )
@@ -90,6 +92,8 @@ class Audit:
         self._removed = set()
         self._stored_in = {}
         self._together = Together()
+        self.leases = Leases()
+        self.options = {name: dict(options) for name, options in self._options.items()}
 
     def key_name(self, queue):
         """What a queue is called in the books."""
@@ -106,9 +110,11 @@ class Audit:
         self._begin_life(life)
         for queue in life.shard.state.queues.values():
             self._levels[queue.number] = (queue.name, queue.options.durability)
+            self.options[queue.name] = queue.options.as_map()
             for span in queue.spans():
                 self._attempts.update(((queue.name, offset), span.attempt) for offset in range(span.low, span.high))
         self._limit_windows()
+        self._state = life.shard.state
         self._watch(life.shard.ledger)
 
     def _limit_windows(self):
@@ -149,7 +155,7 @@ class Audit:
         for span in queue.spans():
             back = [offset for offset in range(span.low, span.high) if (queue.name, offset) in self._removed]
             if back:
-                key = (queue.name, span.batch.envelope.priority)
+                key = (queue.name, span.batch.envelope.priority, span.batch.envelope.key)
                 self._top[key] = min(self._top.get(key, 0), back[0] - 1)
 
     def _is_synced(self, name):
@@ -180,9 +186,14 @@ class Audit:
         if kind is records.Declared:
             self._levels[record.queue] = (record.name, record.options["durability"])
             self._floors[record.name] = record.first
+            self.options[record.name] = dict(self._options[record.name])
+            self.held_before.pop(record.name, None)
+        elif kind is records.Changed:
+            self._take_changed(self._levels[record.queue][0], record.options)
         elif kind is records.Deleted:
             name = self._levels[record.queue][0]
             self._removed.update(key for key in self.stored if key[0] == name)
+            self.leases.deleted(self.key_name(name))
         elif kind is records.Published:
             self._take_published(record)
         elif kind is records.Routed:
@@ -194,6 +205,17 @@ class Audit:
             self._removed.update([(name, offset) for offset in offsets(record.ranges)])
         elif kind is records.Rehomed:
             self.counts["rehomed"] += 1
+
+        if kind in {records.Removed, records.Returned, records.Died}:
+            self.leases.applied(self.key_name(self._levels[record.queue][0]), record)
+
+    def _take_changed(self, name, changes):
+        """A queue has other options; what it holds already it may go on holding."""
+        self.options[name] |= changes
+        self.leases.changed(self.key_name(name))
+        queue = self._state.names[name]
+        self.held_before[name] = (queue.messages_held, queue.bytes_held)
+        self.counts["altered"] += 1
 
     def _take_published(self, record):
         queue = self._levels[record.queue][0]
@@ -222,7 +244,7 @@ class Audit:
                 for offset in range(record.first, record.first + record.block.count):
                     self._published[name, offset] = index
                     messages.add(self.stored[name, offset])
-            elif kind in {records.Removed, records.Returned, records.Died}:
+            elif kind in {records.Removed, records.Returned, records.Died} and record.cause != records.REDRIVEN:
                 name = self._levels[record.queue][0]
                 for offset in offsets(record.ranges):
                     attempt = self._attempts[name, offset] = self._attempts.get((name, offset), 0) + 1
@@ -259,9 +281,17 @@ class Audit:
             elif kind is commands.Commit:
                 stale = frozenset().union(*[self._surely_stale(each, now) for each in commands_of(command)[0]])
                 whole = self._together.asked(command, self.key_name)
+            elif kind is commands.Cancel:
+                whole = self._stored_of(command)
             elif kind is commands.Consume:
                 link.consumers.setdefault(command.consumer, self.key_name(command.queue))
             link.asked[command.request] = Asked(command, now, self._latest_ms, stale, whole)
+
+    def _stored_of(self, command):
+        """The keys that a CANCEL names, of what is stored."""
+        name = self.key_name(command.queue)
+        named = [(name, offset) for first, count in command.ranges for offset in range(first, first + count)]
+        return [key for key in named if key in self.stored]
 
     def _surely_stale(self, command, now):
         """What a settle names although its lease is over; extends what it extends."""
@@ -280,7 +310,9 @@ class Audit:
     def _leased(self, effect):
         link = self._links[effect.session]
         name = link.consumers[effect.say.consumer]
-        first, count, attempt, _, _, priority, _ = effect.say.row
+        first, count, attempt, _, _, priority, message_key = effect.say.row
+        options = self.options[name.partition("@")[0]]
+        self.leases.leased(link, name, effect.say, options, self._clock.now_ms())
         deadline = self._clock.now_ms() + effect.say.lease_ms
         for key in [(name, offset) for offset in range(first, first + count)]:
             self._deadlines[key] = (attempt, deadline)
@@ -290,9 +322,9 @@ class Audit:
             if key not in self._first_leased:
                 self._first_leased.add(key)
                 if key not in self._delayed and attempt == 1:
-                    top = self._top.get((name, priority), 0)
+                    top = self._top.get((name, priority, message_key), 0)
                     expect(key[1] > top, "first deliveries are in order", key, top)
-                    self._top[name, priority] = key[1]
+                    self._top[name, priority, message_key] = key[1]
 
     # What is said.
 
@@ -419,11 +451,23 @@ class Audit:
             self.settled[key] = None
             self.counts["settled"] += 1
 
+    def _said_done(self, link, done):
+        command, _, _, _, whole = link.asked.pop(done.request)
+        if type(command) is commands.Cancel:
+            self.settled.update(dict.fromkeys(whole))  # gone for good, like those
+            self.counts["cancelled"] += done.total
+        elif type(command) is commands.Redrive:
+            self.counts["redriven"] += done.total
+
+    def _said_cancelled(self, link, cancelled):
+        self.leases.told(link, cancelled)
+
     def _said_error(self, link, error):
         command, _, _, _, whole = link.asked.pop(error.request)
-        self._together.refused(whole, self._ended)
-        for batch in whole.batches if whole else ():
-            self._take_refused(batch.messages)
+        if isinstance(whole, Whole):
+            self._together.refused(whole, self._ended)
+            for batch in whole.batches:
+                self._take_refused(batch.messages)
         if type(command) not in {commands.Publish, commands.PublishTopic}:
             return
         messages = messages_of(command.lengths, command.block)
@@ -447,5 +491,7 @@ _SAID = {
     replies.Routed: Audit._said_routed,
     replies.Settled: Audit._said_settled,
     replies.Committed: Audit._said_committed,
+    replies.Done: Audit._said_done,
+    replies.Cancelled: Audit._said_cancelled,
     replies.Error: Audit._said_error,
 }

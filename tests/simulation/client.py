@@ -28,7 +28,20 @@ DELAYS = (0, 0, 0, 0, 0, 0, 5, 50, 400)
 TTLS = (0, 0, 0, 0, 0, 0, 30, 300)
 SUBJECTS = ("topic.a", "topic.b")
 STATES = ("ready", "delayed", "leased", "dead")
-ODDITIES = ("declare", "peek", "peek", "info", "list", "purge", "delete", "pause", "resume", "resume", "stop")
+EDITS = ("alter", "cancel", "cancel", "redrive", "redrive")
+ODDITIES = (
+    *("declare", "peek", "peek", "info", "list", "purge", "delete", "pause", "resume", "resume", "stop"),
+    *EDITS,
+)
+CHANGES = {
+    "max_messages": (5, 40, 200),
+    "max_bytes": (600, 5_000),
+    "overflow": ("busy", "drop_oldest"),
+    "max_leased": (0, 1, 5),
+    "ordered": (False, True),
+    "key_max_leased": (0, 2),
+    "dead_max_messages": (0, 20),
+}
 
 
 class Held:
@@ -160,6 +173,7 @@ class Client:
             return Envelope()
         return Envelope(
             priority=self._below(3),
+            key=self._pick(("", "", "ann", "bob")),
             delay_ms=self._pick(DELAYS),
             ttl_ms=self._pick(TTLS),
             dedupe=self._pick(("", "", "k1", "k2", "k3", f"n{self._serial}")),
@@ -256,6 +270,9 @@ class Client:
     def do_oddity(self, what):
         """Does one of the rarer things."""
         name = self._pick(self._names)
+        if what in EDITS:
+            self._edit(what, name)
+            return
         rarely = self._rng.random() < 0.3
         if what == "declare":
             self._declare(name)
@@ -276,6 +293,17 @@ class Client:
             number = self._pick(list(self.consumers))
             del self.consumers[number]
             self.conversation.stop(number, commands.Stop, self._deadline())
+
+    def _edit(self, what, name):
+        """Changes a queue, or messages without a delivery."""
+        if what == "alter":
+            option = self._pick(list(CHANGES))
+            self._ask(commands.Alter, name, {option: self._pick(CHANGES[option])})
+        elif what == "cancel":
+            first = self._pick(self.held).low if self.held and self._rng.random() < 0.5 else 1 + self._below(60)
+            self._ask(commands.Cancel, name, ((first, 1 + self._below(3)),))
+        else:
+            self._ask(commands.Redrive, name, ((1 + self._below(20), 100),))
 
     # What it hears.
 

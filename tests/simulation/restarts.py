@@ -220,7 +220,8 @@ def _apply(alive, names, record):
         for offset in offsets(record.ranges):
             old, dead = messages[offset], kind is records.Died
             ready_at_ms = 0 if dead else record.ready_at_ms
-            messages[offset] = old._replace(attempt=old.attempt + 1, dead=dead, ready_at_ms=ready_at_ms)
+            ended = record.cause != records.REDRIVEN
+            messages[offset] = old._replace(attempt=old.attempt + ended, dead=dead, ready_at_ms=ready_at_ms)
 
 
 def without_delays(state):

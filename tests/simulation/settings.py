@@ -107,5 +107,9 @@ def draw_queue(choice):
         "dedupe_window_ms": choice([0, 50, 2000]),
         "dead_max_messages": choice([0, 2, 50]),
         "max_leased": choice([0, 0, 3]),
+        "ordered": choice([False, False, False, True]),
+        "key_max_leased": choice([0, 0, 0, 2]),
+        "rate_per_s": choice([0.0, 0.0, 0.0, 500.0]),
+        "key_weights": choice([{}, {"ann": 3}]),
         "bind": choice([["topic.>"], ["topic.>"], ["topic.a"], []]),
     }

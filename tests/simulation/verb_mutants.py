@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from simulation.mutants import mutant
 from wherry.model.commands import Commit
-from wherry_broker.core import committing, decide, ledger, records
+from wherry_broker.core import catalogue, committing, decide, editing, ledger, records
+from wherry_broker.core.keys import Keys
+from wherry_broker.core.queue import Queue
+from wherry_broker.core.rates import Bucket
+from wherry_broker.core.turns import UNLIMITED
 from wherry_broker.log import journal
 
 ENUMERATED = frozenset({"a commit is written as two entries"})
@@ -105,3 +109,91 @@ def a_commit_frees_what_it_only_hands_back(patch):
 @mutant
 def a_commit_knows_no_dedupe_key_of_its_own(patch):
     patch.setattr(committing.Part, "_known", lambda self, key, now_ms: self.queue.dedupe.known(key, now_ms))
+
+
+# Keys, caps, and edits.
+
+
+@mutant
+def an_ordered_key_is_delivered_side_by_side(patch):
+    patch.setattr(Keys, "allowed", lambda self, name, now_ms: UNLIMITED)
+
+
+@mutant
+def an_ordered_key_does_not_wait_for_its_retries(patch):
+    real = Keys.allowed
+
+    def allowed(self, name, now_ms):
+        key = self._keys.get(name)
+        if key is not None:
+            key.retrying = 0
+        return real(self, name, now_ms)
+
+    patch.setattr(Keys, "allowed", allowed)
+
+
+@mutant
+def one_more_is_leased_than_may_be(patch):
+    real = Queue.may_lease
+    patch.setattr(Queue, "may_lease", lambda self, now_ms: real(self, now_ms) + 1)
+
+
+@mutant
+def what_is_delivered_is_not_taken_from_the_rate(patch):
+    patch.setattr(Bucket, "take", lambda self, count, now_ms: None)
+
+
+@mutant
+def who_holds_a_cancelled_message_is_not_told(patch):
+    patch.setattr(editing, "_holders", lambda parts: {})
+
+
+def unlogged(patch, cls, name, kind):
+    """Has a method leave its records of a kind out of the log."""
+    real = getattr(cls, name)
+
+    def method(self, *arguments):
+        records_of = self._ledger._records
+        before = len(records_of)
+        real(self, *arguments)
+        records_of[before:] = [each for each in records_of[before:] if type(each) is not kind]
+
+    patch.setattr(cls, name, method)
+
+
+@mutant
+def a_cancel_is_not_logged(patch):
+    unlogged(patch, editing.Editing, "cancel", records.Removed)
+
+
+@mutant
+def a_redrive_is_not_logged(patch):
+    unlogged(patch, editing.Editing, "redrive", records.Returned)
+
+
+@mutant
+def an_alter_is_not_logged(patch):
+    unlogged(patch, catalogue.Catalogue, "alter", records.Changed)
+
+
+@mutant
+def a_redriven_message_begins_its_tokens_anew(patch):
+    real = Queue.revive
+
+    def revive(self, low, high):
+        real(self, low, high)
+        for span in self.spans(low, high):
+            span.attempt = span.released = 0
+
+    patch.setattr(Queue, "revive", revive)
+
+
+@mutant
+def an_altered_bound_does_not_hold(patch):
+    real = Queue.change
+
+    def change(self, options):
+        real(self, options)
+        self.options = options.changed({"max_messages": 1000, "max_bytes": 1 << 20})
+
+    patch.setattr(Queue, "change", change)

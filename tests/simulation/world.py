@@ -263,8 +263,10 @@ class World:
                 counts[span.state] += len(span)
                 sizes[span.state] += span.size()
             expect((counts, sizes) == (queue.counts, queue.sizes), "counts are exact", queue.name, counts, queue.counts)
-            expect(queue.messages_held <= queue.options.max_messages, "bounds are exact", queue.name)
-            expect(queue.bytes_held <= queue.options.max_bytes, "bounds are exact", queue.name)
+            options = self.audit.options[queue.name]
+            messages, size = self.audit.held_before.get(queue.name, (0, 0))
+            expect(queue.messages_held <= max(messages, options["max_messages"]), "bounds are exact", queue.name)
+            expect(queue.bytes_held <= max(size, options["max_bytes"]), "bounds are exact", queue.name)
 
     # The end.
 
@@ -281,6 +283,7 @@ class World:
             left = {queue.name: queue.counts for queue in self.life.shard.state.queues.values()}
             raise Violation(f"everything drains: {left}")
         self._check_bounds()
+        self.audit.leases.check_told()
         self._restart_clean()
 
     def _settle_down(self):
