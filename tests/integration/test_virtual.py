@@ -65,6 +65,24 @@ async def test_retries_come_when_their_back_off_is_over_until_the_message_is_dea
         assert (dead.error, dead.failed_at) == ("ValueError: no", attempts[-1][1])
 
 
+async def test_a_schedule_keeps_the_time_of_its_zone():
+    virtual = VirtualBroker(start=datetime(2030, 3, 29, 12, tzinfo=UTC))
+    async with virtual.connect() as broker:
+        await broker.schedule("nightly", "q", b"x", cron="0 3 * * *", zone="Europe/Paris")
+        fired: list[datetime] = []
+
+        async def work() -> None:
+            async for message in broker.queue("q").consume():
+                fired.append(virtual.now)
+                message.ack()
+
+        working = asyncio.ensure_future(work())
+        await virtual.advance(days=3)
+        working.cancel()
+    # The clocks of Paris go forward in the night to the 31st.
+    assert [each.strftime("%d %H:%M") for each in fired] == ["30 02:00", "31 01:00", "01 01:00"]
+
+
 async def test_the_same_seed_makes_the_same_back_offs():
     async def first_pause(seed: int) -> timedelta:
         virtual = VirtualBroker(seed=seed)
@@ -105,7 +123,7 @@ async def test_a_full_queue_is_tried_again_in_virtual_time(wherry_broker):
         early = asyncio.ensure_future(queue.publish(b"third", timeout=60))
         await wherry_broker.advance(59.9)
         assert not early.done()
-        await wherry_broker.advance(0.1)
+        await wherry_broker.advance(0.2)
         assert isinstance(early.exception(), wherry.Busy)
         await (await queue.get())[0].ack()
         await wherry_broker.advance(60)

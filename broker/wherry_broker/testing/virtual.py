@@ -1,4 +1,4 @@
-"""The real broker in this process, on a clock that is moved by hand. Nothing waits, and nothing is random."""
+"""The real broker in this process, on a clock that is moved by hand. What it draws is the same in every run."""
 
 from __future__ import annotations
 

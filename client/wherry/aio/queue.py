@@ -110,7 +110,7 @@ class Queue:
             try:
                 return TrackedReceipt.of(await waiter, link) if track else await waiter
             except errors.Busy as busy:
-                tries, started = tries + 1, started or deadline - link.timeout
+                tries, started = tries + 1, started if tries else deadline - link.timeout
                 await back_off(busy, tries, started, link, timeout)
 
     async def publish_many(
