@@ -139,3 +139,18 @@ async def test_what_cannot_be_a_result_or_progress_is_refused_here(broker):
     with pytest.raises(wherry.AlreadySettled):
         message.progress(1)
     assert await queue.result(message.id) == bytes(1_048_576)
+
+
+async def test_a_transaction_settles_with_results_and_publishes_what_is_tracked(broker, worker):
+    queue = broker.queue("jobs")
+    receipts = await queue.publish_many([b"a", b"b", b"c"], track=True)
+    first, second, third = await worker.queue("jobs").get(3, wait=PATIENCE_S)
+    async with worker.transaction() as tx:
+        tx.ack(first, result="one")
+        tx.ack(second)
+        tx.ack(third, b"three")
+        child = tx.publish("next", b"x", track=True)
+        tx.publish("next", b"y")
+    assert [await each.result(PATIENCE_S) for each in receipts] == [b"one", b"", b"three"]
+    assert (await worker.queue("next").status(child.id)).tracked
+    assert not (await worker.queue("next").status(child.receipt.offset + 1)).tracked

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from wherry.model import commands, replies
 from wherry.model.commands import Verb
-from wherry.model.fields import BATCH_MESSAGES_MAX
+from wherry.model.fields import BATCH_MESSAGES_MAX, VALUE_BYTES_MAX
 from wherry_broker.core import bounds, decide, gates, records
 from wherry_broker.core.memory import publish_bytes
 from wherry_broker.core.records import Gated, Joined
@@ -20,7 +20,7 @@ from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.sequences import Sequences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from wherry.model.fields import CommittedRow
     from wherry_broker.core.answers import Answers
@@ -69,8 +69,8 @@ class Part:
                 raise _stale(settle.queue, stale[0][0])
             self.ended += decide.settle(queue, settle, held, now_ms, draw)
 
-    def publish(self, position: int, command: commands.Publish, now_ms: int) -> None:
-        """Decides on a publish, but for whether there is room.
+    def publish(self, position: int, command: commands.Publish, publisher: str, now_ms: int) -> None:
+        """Decides on a publish of a client that calls itself `publisher`, but for whether there is room.
 
         Raises:
             Refusal: invalid, the envelope is not one for this queue.
@@ -79,6 +79,8 @@ class Part:
         first = self._known(key, now_ms) if key else None
         if first is None:
             envelope, ready_at_ms = decide.envelope_of(queue, command, now_ms)
+            if command.track:
+                envelope = decide.tracked(envelope, publisher)
             block = decide.block_of(command)
             stored = records.Published(queue.number, self._first, envelope, ready_at_ms, key, block)
             self.stored[position] = stored
@@ -163,9 +165,10 @@ class Committing:
         for position, publish in enumerate(publishes):
             if publish.queue not in parts:
                 parts[publish.queue] = Part(self._catalogue.opened(publish.queue))
-            parts[publish.queue].publish(position, publish, now_ms)
+            parts[publish.queue].publish(position, publish, session.name, now_ms)
         dropped = [fact for part in parts.values() for fact in part.dropped(now_ms)]
-        self._check_disk(parts)
+        results = _results(command, settles, {name: part.queue for name, part in parts.items()})
+        self._check_disk(parts, sum(map(len, results.values())))
         self._check_memory(parts, settles=bool(settles))
         ended = [fact for part in parts.values() for fact in part.ended]
         gated = self._gated(command, parts, publishes)
@@ -173,7 +176,7 @@ class Committing:
         new: list[Change] = [*ended, *dropped, *stored, *gated]
         if command.sequence and parts:
             new.append(self._sequences.fact(session, command.answered, now_ms, _rows(command, parts, publishes)))
-        self._ledger.apply(new)
+        self._ledger.apply(new, results)
         row_of = {position: row for part in parts.values() for position, row in part.rows.items()}
         reply = replies.Committed(command.request, tuple(row_of[position] for position in range(len(publishes))))
         self._answers.say(session, reply, self._bind([part.queue for part in parts.values()], now_ms))
@@ -235,10 +238,11 @@ class Committing:
             parts[name] = Part(queue)
             parts[name].settle(state, of_queue, now_ms, self._draw)
 
-    def _check_disk(self, parts: dict[str, Part]) -> None:
-        logged = [part for part in parts.values() if part.queue.is_logged and part.stored]
-        cost = sum(bounds.log_cost(record.block) for part in logged for record in part.stored.values())
-        if cost:
+    def _check_disk(self, parts: dict[str, Part], result_bytes: int) -> None:
+        logged = [part for part in parts.values() if part.queue.is_logged and (part.stored or result_bytes)]
+        stored = [record for part in logged for record in part.stored.values()]
+        cost = sum(bounds.log_cost(each.block, tracked=each.envelope.tracked) for each in stored) + result_bytes
+        if cost and logged:
             bounds.check_room(self._ledger.state, logged[0].queue.name, cost)
 
     def _check_memory(self, parts: dict[str, Part], *, settles: bool) -> None:
@@ -292,14 +296,54 @@ def publishes_of(command: commands.Commit) -> list[commands.Publish]:
     Raises:
         Refusal: invalid, the lengths do not add up to the block, or they are too many messages.
     """
+    if len(command.tracked) not in (0, len(command.publishes)):
+        raise Refusal("invalid", f"{len(command.tracked)} publishes are said to be tracked or not, which is not all")
     _check_total(sum(len(row[1]) // 4 for row in command.publishes))
     result, end = [], 0
-    for row in command.publishes:
-        start, end = end, end + sum(struct.unpack(f">{len(row[1]) // 4}I", row[1]))
-        result.append(commands.Publish(command.request, *row[:8], block=command.block[start:end]))
+    for position, row in enumerate(command.publishes):
+        start, end = end, end + sum(_sizes(row[1]))
+        track = bool(command.tracked and command.tracked[position])
+        result.append(commands.Publish(command.request, *row[:8], track=track, block=command.block[start:end]))
+    end += sum(_sizes(command.results))
     if end != len(command.block):
         text = f"the lengths of all messages, {end} bytes, do not add up to a block of {len(command.block)}"
         raise Refusal("invalid", text)
+    return result
+
+
+def _sizes(lengths: bytes) -> tuple[int, ...]:
+    return struct.unpack(f">{len(lengths) // 4}I", lengths[: len(lengths) // 4 * 4])
+
+
+def _results(
+    command: commands.Commit, settles: Sequence[commands.Settle], queues: Mapping[str, Queue]
+) -> dict[tuple[int, int], bytes]:
+    """What the messages return that a commit settles: of all of them, in their order, or of none.
+
+    Raises:
+        Refusal: invalid, the results are not one for each message, or another verb than ACK has some; too_large, one of
+            them is over the limit.
+    """
+    if not command.results:
+        return {}
+    named = [
+        (settle, offset)
+        for settle in settles
+        for first, count, _ in settle.deliveries
+        for offset in range(first, first + count)
+    ]
+    sizes = _sizes(command.results)
+    if len(sizes) != len(named) or len(command.results) % 4:
+        raise Refusal("invalid", f"{len(sizes)} results are not one for each of {len(named)} messages")
+    result, end = {}, len(command.block) - sum(sizes)
+    for (settle, offset), size in zip(named, sizes, strict=True):
+        start, end = end, end + size
+        if size > VALUE_BYTES_MAX:
+            text = f"a result of {size} bytes is over the limit of {VALUE_BYTES_MAX} bytes"
+            raise Refusal("too_large", text, queue=settle.queue)
+        if size and settle.verb != Verb.ACK:
+            raise Refusal("invalid", "only an ACK has results", queue=settle.queue)
+        result[queues[settle.queue].number, offset] = command.block[start:end]
     return result
 
 

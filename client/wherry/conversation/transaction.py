@@ -11,7 +11,7 @@ from wherry import errors
 from wherry.conversation.asks import check_queue_name
 from wherry.conversation.composing import check_size, envelope_of
 from wherry.conversation.content import UNSET, Unset, compose
-from wherry.conversation.leased import error_text
+from wherry.conversation.leased import error_text, result_bytes
 from wherry.conversation.pending import Envelope, Settle
 from wherry.conversation.requesting import reply_of
 from wherry.model import commands, replies
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from wherry.conversation.leased import Leased
     from wherry.wire.messages import HeaderValue
 
-ROW_BYTES_MAX = 44
+ROW_BYTES_MAX = 45
 """What a row takes in a header at most, but for its texts, lengths and deliveries."""
 DELIVERY_BYTES_MAX = 20
 LENGTH_BYTES = 4
@@ -113,17 +113,25 @@ class Draft:
         self._publishes: list[_Publish] = []
         self._pieces: list[bytes] = []
         self._block_bytes = self._header_bytes = self._published = 0
+        self._has_results = False
         self._is_over = False
 
     # What users say.
 
-    def ack(self, message: Leased[Any]) -> None:
+    def ack(self, message: Leased[Any], result: bytes | str | None = None) -> None:
         """Says that the work on a message is done, once this is committed.
+
+        Args:
+            message: the message.
+            result: what came of it, as for `Message.ack`.
 
         Raises:
             AlreadySettled: the message was settled before, here or elsewhere.
-            TooLarge: the transaction would be larger than a frame may be.
+            TooLarge: the transaction would be larger than a frame may be, or the result is over its limit.
         """
+        if result is not None:
+            self._settle(message, Verb.ACK, result=result_bytes(result))
+            return
         self._settle(message, Verb.ACK)
 
     def nack(self, message: Leased[Any], error: object = None, delay: Duration | None = None) -> None:
@@ -152,6 +160,7 @@ class Draft:
         priority: int = 0,
         key: str = "",
         dedupe: str = "",
+        track: bool = False,
         waits_at: Gate | None = None,
         counts_for: str = "",
     ) -> Posted:
@@ -169,6 +178,7 @@ class Draft:
             priority: 0 to 9; 9 goes first.
             key: what it belongs to, such as a customer.
             dedupe: a second message with this key is not stored while the queue remembers it.
+            track: whether how it ends is remembered, and its result.
             waits_at: the gate at which it waits until others have ended.
             counts_for: the name of the gate that it counts for when it ends, which is there or made in here.
 
@@ -179,7 +189,7 @@ class Draft:
             TooLarge: the transaction would be larger than a frame may be.
             Invalid: a value is out of its range.
         """
-        envelope = envelope_of(priority, key, dedupe, delay, at, ttl)
+        envelope = envelope_of(priority, key, dedupe, delay, at, ttl, track)
         gates: tuple[_GateRow, ...] = ((counts_for, 0, False),) if counts_for else ()
         if waits_at is not None:
             gates += ((waits_at.name, waits_at.expects, waits_at.strict),)
@@ -245,8 +255,18 @@ class Draft:
             if each.rows
         )
         publishes = tuple((each.queue, pack_sizes(each.sizes), *each.envelope.fields) for each in self._publishes)
+        tracked = bytes(each.envelope.track for each in self._publishes)
+        results = self._results()
         gates = tuple((place, *gate) for place, each in enumerate(self._publishes) for gate in each.gates)
-        return commands.Commit(request, settles, publishes, gates=gates, block=b"".join(self._pieces))
+        return commands.Commit(
+            request,
+            settles,
+            publishes,
+            gates=gates,
+            tracked=tracked if any(tracked) else b"",
+            results=pack_sizes([len(each) for each in results]),
+            block=b"".join([*self._pieces, *results]),
+        )
 
     def committed(self, reply: replies.Committed) -> None:
         """All of it was done: the receipts are there, and the credit of what was settled is back."""
@@ -264,6 +284,17 @@ class Draft:
             message.settled = ""
 
     # Inside.
+
+    def _results(self) -> list[bytes]:
+        """The results of all settles, one for each message, when any has one."""
+        if not self._has_results:
+            return []
+        return [
+            each
+            for settle in self._settles.values()
+            if settle.rows
+            for each in settle.results or [b""] * sum(count for _, count, _ in settle.rows)
+        ]
 
     def _check_open(self) -> None:
         if self._is_over:
@@ -285,14 +316,22 @@ class Draft:
         row.posted.append(Posted(queue))
         return row.posted[-1]
 
-    def _settle(self, message: Leased[Any], verb: Verb, duration_ms: int | None = None, text: str = "") -> None:
+    def _settle(
+        self,
+        message: Leased[Any],
+        verb: Verb,
+        duration_ms: int | None = None,
+        text: str = "",
+        result: bytes | None = None,
+    ) -> None:
         self._check_open()
         if message.settled:
             raise errors.AlreadySettled(f"{message.id} was settled before: {message.settled}")
         if len(self._messages) == BATCH_MESSAGES_MAX:
             raise _too_many("messages to settle", BATCH_MESSAGES_MAX)
         delivery = message.delivery
-        key = (delivery.queue, verb, delivery.epoch, duration_ms, text)
+        key = (delivery.queue, verb, delivery.epoch, duration_ms, text, result is not None)
+        self._take_result(result)
         settle = self._settles.get(key)
         if settle is None or not settle.rows:
             texts_bytes = len(delivery.queue) + len(text.encode())
@@ -301,14 +340,27 @@ class Draft:
         elif settle.end != message.offset or settle.rows[-1][2] != delivery.attempt:
             self._take_header(DELIVERY_BYTES_MAX)
         settle.add(message.offset, 1, delivery.attempt)
+        if result is not None:
+            settle.results.append(result)
         message.settled = verb.name.lower()
         self._messages.append(message)
+
+    def _take_result(self, result: bytes | None) -> None:
+        """Takes room for a result; once one message has one, each has a length."""
+        if result is not None:
+            check_size(self._block_bytes + len(result), self._block_bytes_max)
+            if not self._has_results:
+                self._take_header(LENGTH_BYTES * len(self._messages))
+            self._has_results = True
+            self._block_bytes += len(result)
+        if self._has_results:
+            self._take_header(LENGTH_BYTES)
 
     def _unsettle_last(self) -> None:
         """Takes the settle out again that was made last; what it took of the header stays taken."""
         message = self._messages.pop()
         delivery = message.delivery
-        settle = self._settles[delivery.queue, Verb.ACK, delivery.epoch, None, ""]
+        settle = self._settles[delivery.queue, Verb.ACK, delivery.epoch, None, "", False]
         settle.rows[-1][1] -= 1
         if not settle.rows[-1][1]:
             settle.rows.pop()

@@ -129,7 +129,10 @@ class Settle(NamedTuple):
 
 
 class Commit(NamedTuple):
-    """Settles and publishes, in any queues, all or nothing; the block holds the messages of all publishes, in order."""
+    """Settles and publishes, in any queues, all or nothing.
+
+    The block holds the messages of all publishes, in order, and then the results of all settles.
+    """
 
     request: U32
     settles: CommitSettles
@@ -137,6 +140,8 @@ class Commit(NamedTuple):
     sequence: U64 = 0
     answered: U64 = 0
     gates: CommitGates = ()
+    tracked: Binary = b""
+    results: Binary = b""
     block: bytes = b""
 
 

@@ -277,6 +277,53 @@ def test_the_log_keeps_room_for_the_ends_of_what_it_holds(jobs):
     assert homes.owed_bytes == plain
 
 
+# Commits.
+
+
+def commit(jobs, settles, results=(), publishes=(), tracked=b""):
+    lengths = struct.pack(f">{len(results)}I", *map(len, results))
+    rows = tuple((name, struct.pack(">I", len(body)), 0, "", 0, 0, 0, "") for name, body in publishes)
+    block = b"".join([*(body for _, body in publishes), *results])
+    return jobs.driver.submit(commands.Commit, settles, rows, tracked=tracked, results=lengths, block=block)
+
+
+def test_a_commit_settles_with_results_and_publishes_what_is_tracked(jobs):
+    jobs.publish(b"a", b"b", b"c")
+    jobs.driver.consume()
+    settles = (("q", ACK, 1, ((1, 2, 1),), None, ""), ("q", REJECT, 1, ((3, 1, 1),), None, "spam"))
+    said = commit(jobs, settles, [b"one", b"two", b""], [("next", b"x"), ("next", b"y")], b"\1\0")
+    assert isinstance(said[0], replies.Committed)
+    assert [jobs.ended(offset) for offset in (1, 2, 3)] == [("settled", b"one"), ("settled", b"two"), ("dead", b"")]
+    first = said[0].publishes[0][0]
+    assert [jobs.status(offset, queue="next")["tracked"] for offset in (first, first + 1)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("verb", "results", "tracked", "code"),
+    [
+        (ACK, [b"x", b"y"], b"", "invalid"),
+        (NACK, [b"x"], b"", "invalid"),
+        (ACK, [bytes(VALUE_BYTES_MAX + 1)], b"", "too_large"),
+        (ACK, [], b"\1\1", "invalid"),
+    ],
+)
+def test_results_of_a_commit_that_cannot_be_are_refused(jobs, verb, results, tracked, code):
+    jobs.publish(b"a")
+    jobs.driver.consume()
+    settles = (("q", verb, 1, ((1, 1, 1),), None, ""),)
+    assert code_of(commit(jobs, settles, results, [("next", b"x")], tracked)) == code
+    assert jobs.status()["state"] == "leased"
+
+
+def test_a_full_disk_refuses_a_commit_with_results(jobs):
+    jobs.publish(b"a")
+    jobs.driver.consume()
+    jobs.driver.shard.state.homes.room_bytes = 3
+    settles = (("q", ACK, 1, ((1, 1, 1),), None, ""),)
+    (refused,) = commit(jobs, settles, [b"four"])
+    assert (refused.code, refused.bound) == ("busy", "disk")
+
+
 # Who asks, and who waits.
 
 
