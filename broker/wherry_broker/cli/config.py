@@ -19,7 +19,18 @@ def command(given: Globals, file: str | None) -> None:
     """Show every setting of the broker, its value, and where it comes from.
 
     This is what `wherry serve` would run with, here and now. A token is not shown.
-    """
+
+    The file's table [queue] has options for all queues, and each [[policy]] some for those whose names match its
+    pattern (* is one token between dots, > at the end the rest). All that match hold, the later ones winning; what a
+    queue was declared or altered with goes before them.
+
+    \b
+    Example:
+      [[policy]]
+      pattern = "emails.*"
+      max_messages = 100_000
+      ttl_ms = "1d"
+    """  # noqa: D301 (click's mark is the character itself)
     try:
         resolved = config.resolve({"config": file, "token_file": given.token_file or None}, os.environ)
     except config.ConfigError as error:
