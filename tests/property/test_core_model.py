@@ -9,6 +9,8 @@ A failure prints the shortest list of steps found that fails, and a `@reproduce_
 from __future__ import annotations
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -916,3 +918,14 @@ CoreMachine.TestCase.settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 TestCore = CoreMachine.TestCase
+
+
+def test_every_command_is_held_against_a_model():
+    """A new verb of the core comes with its place here, in store_rules.py, or in a model of its own."""
+    reading = {"ReadGate", "Status", "ListSchedules"}  # they change nothing, and have tests of their own
+    names = {kind.__name__ for kind in Shard(1, lambda: 0.5)._commands} - reading
+    folder = Path(__file__).parent
+    sources = "".join(
+        (folder / name).read_text("utf-8") for name in ("test_core_model.py", "store_rules.py", "test_schedules.py")
+    )
+    assert {name for name in names if not re.search(rf"commands\.{name}\b", sources)} == set()
