@@ -282,6 +282,21 @@ async def test_close_and_drain_work_without_a_connection(client, proxy):
         await queue.publish(b"x")
 
 
+async def test_close_ends_an_attempt_that_waits_for_its_welcome(broker, proxy):
+    """The socket of that attempt, lost as well, once began the next one, for a client that was closed."""
+    client = await wherry.connect(proxy.url, timeout=PATIENCE_S)
+    before = proxy.connected
+    proxy.stall()
+    proxy.cut()
+    await until(lambda: proxy.connected > before and client._link.transport is not None)
+    await client.close()
+    connected = proxy.connected
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+    assert client._link._reconnecting is None
+    assert (client.status, proxy.connected) == ("closed", connected)
+
+
 async def test_a_consumer_that_was_stopped_meanwhile_is_not_attached_again(client, broker, proxy):
     queue = await client.declare("q")
     await queue.publish_many([b"x"] * 3)

@@ -45,6 +45,8 @@ logger = logging.getLogger("wherry")
 CONNECTING, CONNECTED, RECONNECTING, CLOSED = "connecting", "connected", "reconnecting", "closed"
 CLOSE_S = 5.0
 """How long a closing connection may take to send what it still has to say."""
+CANCEL_S = 1.0
+"""How long an attempt to connect may take to end once it is cancelled, before it is cancelled again."""
 AWAY_S = 2.0
 """How long an end waits for what is not answered, while there is no broker that could answer."""
 SETTLE_LATENCY_S = 0.005
@@ -328,13 +330,14 @@ class Link:
 
     async def close(self) -> None:
         """Says GOODBYE and waits until the socket is closed."""
-        if self._reconnecting is not None:
-            self._reconnecting.cancel()
-            await asyncio.wait((self._reconnecting,))
         if self.is_live:
             self.conversation.close()
             self.flush()
-        self._set_status(CLOSED)
+        self._set_status(CLOSED)  # from now on, a socket that is lost is not replaced
+        reconnecting = self._reconnecting
+        while reconnecting is not None and not reconnecting.done():
+            reconnecting.cancel()
+            await asyncio.wait((reconnecting,), timeout=CANCEL_S)
         if self.transport is not None and self._gone is not None:
             gone = self._gone
             self.transport.close()
