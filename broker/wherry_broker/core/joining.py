@@ -27,6 +27,9 @@ ALONE_BYTES_MIN = 16_384
 JOINED_WEIGHT_MAX = 65_536
 """The longest joined batch; short ones keep what is split, delivered or dropped later cheap."""
 
+_row = tuple.__new__
+"""Makes a named tuple in half the time: there is one for each publish."""
+
 Command = commands.Request | commands.Credit
 
 
@@ -77,10 +80,10 @@ def store(state: State, publishes: Sequence[commands.Publish], publisher: str, n
 
 def rows(publishes: Sequence[commands.Publish], record: Published) -> list[Row]:
     """What was stored under the sequences of publishes, as one batch."""
-    first, result = record.first, []
+    first, queue, result = record.first, record.queue, []
     for publish in publishes:
         count = len(publish.lengths) // 4
-        result.append(Row(publish.sequence, record.queue, first, count))
+        result.append(_row(Row, (publish.sequence, queue, first, count)))
         first += count
     return result
 

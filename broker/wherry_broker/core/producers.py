@@ -8,7 +8,6 @@ for the window is forgotten.
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from wherry_broker.core.records import Known
@@ -72,15 +71,28 @@ class Producers:
         self.forget_idle(record.at_ms)
         producer = self._entered(record.producer, record.at_ms)
         self._answer(producer, record.answered)
-        stored = producer.stored
-        for row in record.rows:
-            sequence = row[0]
-            if sequence > producer.answered:
-                stored[sequence] = (*stored.get(sequence, ()), row)
-                self.rows += 1
-            producer.newest = max(producer.newest, sequence)
-        if not stored:
+        self._store(producer, record.rows)
+        if not producer.stored:
             del self._known[record.producer]  # its client wants no answer any more
+
+    def _store(self, producer: Producer, rows: tuple[Row, ...]) -> None:
+        stored, known = producer.stored, max(producer.newest, producer.answered)
+        if len(rows) == 1 and rows[0][0] > known:
+            stored[rows[0][0]] = rows
+            producer.newest = rows[0][0]
+            self.rows += 1
+            return
+        fresh = {row[0]: (row,) for row in rows}
+        producer.newest = max(producer.newest, max(fresh, default=0))
+        if len(fresh) == len(rows) and min(fresh, default=0) > known:
+            # What a run of joined publishes is: all are new, and each went to one queue.
+            stored.update(fresh)
+            self.rows += len(rows)
+            return
+        for row in rows:
+            if row[0] > producer.answered:
+                stored[row[0]] = (*stored.get(row[0], ()), row)
+                self.rows += 1
 
     def restate(self, known: Known) -> None:
         """A log that is read has forgotten how a producer came to be what it was."""
@@ -135,7 +147,11 @@ class Producers:
         producer.answered = answered
         stored = producer.stored
         # A client sends its sequences in order, so those that are answered stand first.
-        over = list(takewhile(lambda sequence: sequence <= answered, stored))
+        over = []
+        for sequence in stored:
+            if sequence > answered:
+                break
+            over.append(sequence)
         self.rows -= _count(stored.pop(sequence) for sequence in over)
 
 
