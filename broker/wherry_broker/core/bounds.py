@@ -147,13 +147,13 @@ def check_memory(state: State, queue: str, cost: int, *, settles: bool = False) 
     )
 
 
-def check_dedupe(queue: Queue, now_ms: int) -> None:
-    """Refuses one more dedupe key than a queue remembers at a time.
+def check_dedupe(queue: Queue, now_ms: int, more: int = 0) -> None:
+    """Refuses one more dedupe key than a queue remembers at a time, when `more` others come with it.
 
     Raises:
         Refusal: busy, there are too many, none of which may be forgotten yet.
     """
-    until_ms = queue.dedupe.full_until_ms(now_ms)
+    until_ms = queue.dedupe.full_until_ms(now_ms, more)
     if until_ms:
         raise Refusal(
             "busy",

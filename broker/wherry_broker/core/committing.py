@@ -82,6 +82,8 @@ class Part:
             if command.track:
                 envelope = decide.tracked(envelope, publisher)
             block = decide.block_of(command)
+            if key:
+                bounds.check_dedupe(queue, now_ms, len(self._keys))
             stored = records.Published(queue.number, self._first, envelope, ready_at_ms, key, block)
             self.stored[position] = stored
             if key and queue.options.dedupe_window_ms:

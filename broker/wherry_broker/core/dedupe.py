@@ -44,9 +44,9 @@ class DedupeKeys(dict[str, tuple[int, int]]):
                 del self[old]
                 self._memory.free(DEDUPE_BYTES + text_bytes(old))
 
-    def full_until_ms(self, now_ms: int) -> int:
-        """Until when there are too many keys for one more; 0 for not at all."""
-        if len(self) < KEYS_MAX or self._order[0][0] <= now_ms:
+    def full_until_ms(self, now_ms: int, more: int = 0) -> int:
+        """Until when there are too many keys for one more, beside `more` others; 0 for not at all."""
+        if len(self) + more < KEYS_MAX or not self._order or self._order[0][0] <= now_ms:
             return 0
         return self._order[0][0]
 

@@ -4,6 +4,7 @@ import pytest
 
 from wherry.model import commands, replies
 from wherry.model.commands import Verb
+from wherry_broker.core import dedupe
 from wherry_broker.core.effects import Delivery
 
 ALL = {"max_messages": 3, "retry_base_ms": 0}
@@ -129,6 +130,16 @@ def test_dedupe_keys_hold_within_a_commit_and_before_it(driver):
     )[0].publishes
     assert rows == ((1, True, "synced"), (2, False, "synced"), (2, True, "synced"), (3, False, "synced"))
     assert driver.publish(b"2", queue="r", dedupe="l") == [replies.Confirm("synced", ((driver.request, 2, True),))]
+
+
+def test_a_queue_remembers_no_more_keys_for_a_commit(driver, monkeypatch):
+    monkeypatch.setattr(dedupe, "KEYS_MAX", 3)
+    driver.publish(b"1", queue="r", dedupe="k")
+    three = [put("r", b"x", dedupe=key) for key in "abc"]
+    error = refused(commit(driver, [acked("q", (1, 1, 1))], *three))
+    assert (error.code, error.queue, error.bound) == ("busy", "r", "dedupe_keys")
+    assert driver.counts("q") == (0, 0, 3, 0)
+    assert isinstance(commit(driver, [acked("q", (1, 1, 1))], *three[:2])[0], replies.Committed)
 
 
 @pytest.mark.parametrize(
