@@ -358,9 +358,6 @@ class _Life:
     def turn(self, now_ms: int) -> None:
         self.shard.tick(now_ms)
         name = self.chance.choice(["emails", "jobs", "jobs", "short-lived"])
-        if self.chance.random() < 0.1:  # the message of a schedule comes, and others like it later
-            block = b"beat %d" % self.request
-            self.say(commands.Schedule, name, name, every_ms=700, overlap="skip", block=block, now_ms=now_ms)
         match self.chance.randrange(6):
             case 0 | 1 | 2:
                 bodies = [b"message %d" % (self.count + each) for each in range(self.chance.randint(1, 4))]

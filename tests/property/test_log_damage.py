@@ -26,8 +26,6 @@ from wherry_broker.log.recovery import CorruptLog
 
 FLIPS = int(os.environ.get("WHERRY_TEST_FLIPS", "32768"))
 SECTOR_BYTES = 512
-SCHEDULING = 6
-"""How many of the records of every kind, at their end, are of schedules."""
 LONG = 256
 """A body this long keeps the width of its length in the log when it grows a little."""
 REFUSED, PREFIX, WHOLE = "refused", "a strict prefix", "read whole"
@@ -61,9 +59,8 @@ def small_log(size: int, marks: int = 0) -> Log:
     """A log of three segments that are `size` bytes long in all."""
     store = MemoryStore()
     *records, last = EVERY_KIND
-    # Entries of their own would make the log of schedules alone too long.
-    entries = [*([record] for record in records[:-SCHEDULING]), records[-SCHEDULING:]]
-    fill = (size - 3_200 - 800) // 3
+    entries = [[record] for record in records]
+    fill = (size - 3_200) // 3
     entries.insert(2, [published(9, bytes(range(97, 107)) * (fill // 10))])
     entries.insert(5, [published(30, b"first"), published(10, bytes(range(107, 117)) * (fill // 10)), records[6]])
     ends = [[records[0], published(20, b"!" * (fill // 2))], [published(21, b"?" * LONG), records[9]]]

@@ -97,6 +97,7 @@ class Root(LazyGroup):
         "store": "Put, get, delete, count up or watch values by key.",
         "dead": "List, show, redrive or purge dead messages.",
         "schedule": "List, add, pause, resume, remove or run schedules.",
+        "worker": "Do the jobs of an application's tasks.",
         "backup": "Copy the log of a broker that runs.",
         "log": "Check, print or repair the log of a broker that does not run.",
     }

@@ -1,0 +1,25 @@
+"""Tasks: functions whose calls become jobs, done by workers elsewhere."""
+
+from wherry.model.options import Retry
+from wherry.tasks.context import Context, current
+from wherry.tasks.function import BadArguments
+from wherry.tasks.handle import Handle, SyncHandle
+from wherry.tasks.policy import Reject, RetryLater
+from wherry.tasks.registry import Tasks
+from wherry.tasks.task import Signature, Task
+from wherry.tasks.worker import Worker
+
+__all__ = [
+    "BadArguments",
+    "Context",
+    "Handle",
+    "Reject",
+    "Retry",
+    "RetryLater",
+    "Signature",
+    "SyncHandle",
+    "Task",
+    "Tasks",
+    "Worker",
+    "current",
+]

@@ -1,0 +1,109 @@
+"""A task's function as sender and worker see it: its arguments as bytes and back, by its annotations. Pure."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from wherry.tasks.values import Mismatch, convert, pack, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def module_of(call: Callable[..., Any]) -> str:
+    """The name that others import a function's module by, though it may be the program that runs."""
+    if call.__module__ != "__main__":
+        return call.__module__
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    return spec.name.removesuffix(".__main__") if spec else Path(getattr(main, "__file__", None) or "main").stem
+
+
+class BadArguments(TypeError):
+    """Arguments do not fit the task: the text names the task and the parameter."""
+
+
+class Function:
+    """A function, and what is known of its parameters.
+
+    Args:
+        name: the task's name, for the texts of errors.
+        call: the function.
+
+    Attributes:
+        is_async: whether it is a coroutine function.
+    """
+
+    def __init__(self, name: str, call: Callable[..., Any]) -> None:
+        self.name = name
+        self.call = call
+        self.is_async = inspect.iscoroutinefunction(call)
+        self._signature = inspect.signature(call)
+        self._found: dict[str, Any] | None = None
+
+    @property
+    def _hints(self) -> dict[str, Any]:
+        # When it is first needed: an annotation may name what is defined after the function.
+        if self._found is None:
+            try:
+                self._found = get_type_hints(self.call, include_extras=True)
+            except NameError:  # imported for type checkers only: what it is cannot be known here
+                self._found = {}
+        return self._found
+
+    def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """Arguments as the body of a message.
+
+        Raises:
+            BadArguments: the function would not take them, or one of them cannot travel.
+        """
+        try:
+            self._signature.bind(*args, **kwargs)
+            return pack([list(args), kwargs])
+        except TypeError as error:
+            raise BadArguments(f"task {self.name!r}: {error}") from error
+
+    def unpack(self, body: bytes) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a message, each as its annotation says.
+
+        Raises:
+            BadArguments: the body holds none, or they do not fit the function.
+        """
+        try:
+            args, kwargs = unpack(body)
+            bound = self._signature.bind(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            raise BadArguments(f"task {self.name!r}: {error}") from error
+        if self._hints:
+            for name, value in bound.arguments.items():
+                bound.arguments[name] = self._converted(name, value)
+        return list(bound.args), bound.kwargs
+
+    def _converted(self, name: str, value: Any) -> Any:
+        hint = self._hints.get(name, Any)
+        if hint is Any or type(value) is hint:
+            return value
+        kind = self._signature.parameters[name].kind
+        try:
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                return tuple(convert(each, hint) for each in value)
+            if kind is inspect.Parameter.VAR_KEYWORD:
+                return {key: convert(each, hint) for key, each in value.items()}
+            return convert(value, hint)
+        except Mismatch as error:
+            raise BadArguments(f"task {self.name!r}, parameter {name!r}: {error}") from error
+
+    def pack_result(self, value: Any) -> bytes:
+        """What it returned, as bytes; none for None.
+
+        Raises:
+            Unpackable: it cannot travel.
+        """
+        return b"" if value is None else pack(value)
+
+    def unpack_result(self, data: bytes) -> Any:
+        """What it returned, as its annotation says."""
+        return None if not data else convert(unpack(data), self._hints.get("return", Any))

@@ -1,0 +1,99 @@
+"""A job that was sent: how it stands, and what comes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from wherry.model.names import split_id
+
+if TYPE_CHECKING:
+    from wherry import sync
+    from wherry.aio import Broker
+    from wherry.model.status import Status
+    from wherry.model.times import Duration
+    from wherry.tasks.task import Task
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Handle(Generic[R_co]):
+    """A job that was sent.
+
+    Attributes:
+        id: its id, such as `mail/42`; `Task.handle` makes a handle of it again, in another program too.
+    """
+
+    def __init__(self, broker: Broker, id: str, task: Task[..., R_co]) -> None:  # noqa: A002 (what everyone calls it)
+        self.id = id
+        self._broker = broker
+        self._task = task
+
+    def __repr__(self) -> str:
+        return f"<Handle {self.id} of {self._task.name}>"
+
+    async def status(self) -> Status:
+        """How it stands: state, position, starts_in, progress, attempts, history, and why it does not run now.
+
+        Raises:
+            NotFound: there is no such job, or it ended so long ago that it is forgotten.
+        """
+        queue, offset = split_id(self.id)
+        return await self._broker.queue(queue).status(offset)
+
+    async def result(self, timeout: Duration | None = None) -> R_co:
+        """What the task returned, once it has; the broker tells, and any number may wait.
+
+        Args:
+            timeout: how long to wait, in seconds; for as long as it takes when not given.
+
+        Raises:
+            JobFailed: it is dead: it failed as often as it may, or for good; the error's text is that of the task.
+            JobExpired: its time passed before it was begun.
+            JobCancelled: it was cancelled.
+            RequestTimeout: it has not ended in time; the text says how it stands.
+            NotFound: it is not remembered any more how it ended.
+        """
+        queue, offset = split_id(self.id)
+        result: R_co = self._task.function.unpack_result(await self._broker.queue(queue).result(offset, timeout))
+        return result
+
+    async def cancel(self) -> bool:
+        """Cancels it, whether it waits or runs: an async task is stopped, a sync one sees it by `current().cancelled`.
+
+        Returns:
+            Whether it had not ended yet.
+        """
+        queue, offset = split_id(self.id)
+        return await self._broker.queue(queue).cancel(offset) > 0
+
+
+class SyncHandle(Generic[R_co]):
+    """The same for code that has no event loop.
+
+    Attributes:
+        id: its id.
+    """
+
+    def __init__(self, broker: sync.Broker, id: str, task: Task[..., R_co]) -> None:  # noqa: A002
+        self.id = id
+        self._broker = broker
+        self._task = task
+
+    def __repr__(self) -> str:
+        return f"<SyncHandle {self.id} of {self._task.name}>"
+
+    def status(self) -> Status:
+        """How it stands; see `Handle.status`."""
+        queue, offset = split_id(self.id)
+        return self._broker.queue(queue).status(offset)
+
+    def result(self, timeout: Duration | None = None) -> R_co:
+        """What the task returned, once it has; see `Handle.result`."""
+        queue, offset = split_id(self.id)
+        result: R_co = self._task.function.unpack_result(self._broker.queue(queue).result(offset, timeout))
+        return result
+
+    def cancel(self) -> bool:
+        """Cancels it; see `Handle.cancel`."""
+        queue, offset = split_id(self.id)
+        return self._broker.queue(queue).cancel(offset) > 0

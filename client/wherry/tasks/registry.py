@@ -1,0 +1,266 @@
+"""`Tasks`: the tasks of an application, by name, and the connection that their calls go through."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import threading
+import time
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, overload
+
+from wherry import sync
+from wherry.aio import connect
+from wherry.model.names import queue_name_problem
+from wherry.tasks.context import running
+from wherry.tasks.function import module_of
+from wherry.tasks.handle import Handle, SyncHandle
+from wherry.tasks.names import DEADLINE_HEADER, PARENT_HEADER, TASK_HEADER
+from wherry.tasks.policy import Options
+from wherry.tasks.task import OPTION_NAMES, Job, Task
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from wherry.aio import Broker
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_URL = "wherry://localhost:7117"
+
+
+class Decorator(Protocol):
+    """What `Tasks.task(...)` with options returns."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class Tasks:
+    """The tasks of an application.
+
+    ::
+
+        tasks = Tasks("wherry://localhost")
+
+        @tasks.task(retries=5, timeout=60)
+        async def send_mail(user_id: int, template: str) -> str: ...
+
+        handle = await send_mail.send(17, template="welcome")
+        await handle.result(timeout=10)
+
+    A connection is made when the first call is sent; `async with tasks:` closes it at the end.
+
+    Args:
+        url: where the broker is; what WHERRY_URL says when it is not given.
+        prefix: stands before the names of tasks that do not say theirs, in place of their module's name.
+        defaults: options of every task that does not say otherwise; see `Options`.
+        **connection: arguments of `wherry.connect`, such as token.
+
+    Attributes:
+        known: the tasks, by name.
+        resources: what a worker opens at its start, by name.
+    """
+
+    def __init__(
+        self,
+        url: str = "",
+        *,
+        prefix: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        **connection: Any,
+    ) -> None:
+        self.url = url or os.environ.get("WHERRY_URL") or DEFAULT_URL
+        self.known: dict[str, Task[..., Any]] = {}
+        self.resources: dict[str, Callable[[], AsyncIterator[Any]]] = {}
+        self.connection = connection
+        self._prefix = prefix
+        self._defaults = _options(defaults or {})
+        self._sync_broker: sync.Broker | None = None
+        self._sync_lock = threading.Lock()
+        self._brokers: dict[asyncio.AbstractEventLoop, asyncio.Task[Broker]] = {}
+
+    # What there is.
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, *, name: str = "", **options: Any) -> Decorator: ...
+    def task(  # type: ignore[misc]  # mypy takes the third signature's options for the first one's function
+        self, function: Callable[..., Any] | None = None, /, *, name: str = "", **options: Any
+    ) -> Any:
+        """Makes a function a task.
+
+        Args:
+            function: the function, sync or async; or none, to give options.
+            name: what its jobs are known by; its module and name when not given.
+            **options: see `Options`; others, such as max_leased or rate_per_s, are those of the task's own queue.
+
+        Raises:
+            ValueError: there is a task of that name; or an option is out of range.
+        """
+        if function is None:
+            return partial(self._task, name=name, options=options)
+        return self._task(function, name, options)
+
+    def _task(self, function: Callable[..., Any], name: str, options: Mapping[str, Any]) -> Task[..., Any]:
+        called = name or self._name_of(function)
+        if called in self.known:
+            raise ValueError(f"there is a task {called!r} already")
+        defined = replace(self._defaults, **_sorted(options))
+        problem = queue_name_problem(defined.queue or called)
+        if problem:
+            raise ValueError(f"task {called!r}: {problem}")
+        if defined.process and inspect.iscoroutinefunction(function):
+            raise ValueError(f"task {called!r}: only a sync function runs in a process of its own")
+        task: Task[..., Any] = Task(self, called, function, defined)
+        self.known[called] = task
+        return task
+
+    def _name_of(self, function: Callable[..., Any]) -> str:
+        prefix = module_of(function) if self._prefix is None else self._prefix
+        return f"{prefix}.{function.__name__}" if prefix else function.__name__
+
+    def resource(self, function: Callable[[], AsyncIterator[R]]) -> Callable[[], AsyncIterator[R]]:
+        """Has a worker open something at its start, and close it at its end; tasks find it in `current().state`.
+
+        ::
+
+            @tasks.resource
+            async def database():
+                async with asyncpg.create_pool(...) as pool:
+                    yield pool
+        """
+        self.resources[function.__name__] = function
+        return function
+
+    def by_queue(self) -> dict[str, list[Task[..., Any]]]:
+        """The tasks of each queue."""
+        queues: dict[str, list[Task[..., Any]]] = {}
+        for task in self.known.values():
+            queues.setdefault(task.queue, []).append(task)
+        return queues
+
+    # The connection.
+
+    async def broker(self) -> Broker:
+        """The connection of this event loop; it is made when there is none."""
+        loop = asyncio.get_running_loop()
+        opening = self._brokers.get(loop)
+        if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
+            opening = self._brokers[loop] = loop.create_task(self._connect())
+        return await asyncio.shield(opening)
+
+    async def _connect(self) -> Broker:
+        return await connect(self.url, **self.connection)
+
+    def broker_sync(self) -> sync.Broker:
+        """The connection of code that has no event loop, which all threads share; it is made when there is none."""
+        with self._sync_lock:
+            if self._sync_broker is None:
+                self._sync_broker = sync.connect(self.url, **self.connection)
+            return self._sync_broker
+
+    def close_sync(self) -> None:
+        """Closes that connection, if there is one."""
+        with self._sync_lock:
+            if self._sync_broker is not None:
+                self._sync_broker.close()
+                self._sync_broker = None
+
+    async def close(self) -> None:
+        """Closes the connection of this event loop, if there is one."""
+        opening = self._brokers.pop(asyncio.get_running_loop(), None)
+        if opening is not None:
+            await (await opening).close()
+
+    async def __aenter__(self) -> Self:
+        await self.broker()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # Calls.
+
+    async def send_jobs(self, task: Task[..., R], jobs: Sequence[Job]) -> list[Handle[R]]:
+        """Publishes jobs of one task; what they share travels together.
+
+        Returns:
+            A handle for each, in order.
+        """
+        broker = await self.broker()
+        receipts = []
+        for group in _alike(jobs):
+            queue = broker.queue(group[0].queue)
+            headers, publish = within_parent(group[0])
+            bodies = [job.body for job in group]
+            if len(bodies) == 1:
+                receipts.append(await queue.publish(bodies[0], headers=headers, track=True, **publish))
+            else:
+                receipts += await queue.publish_many(bodies, headers=headers, track=True, **publish)
+        return [Handle(broker, receipt.id, task) for receipt in receipts]
+
+    def send_jobs_sync(self, task: Task[..., R], jobs: Sequence[Job]) -> list[SyncHandle[R]]:
+        """The same for code that has no event loop."""
+        broker = self.broker_sync()
+        receipts = []
+        for group in _alike(jobs):
+            queue = broker.queue(group[0].queue)
+            headers, publish = within_parent(group[0])
+            bodies = [job.body for job in group]
+            if len(bodies) == 1:
+                receipts.append(queue.publish(bodies[0], headers=headers, track=True, **publish))
+            else:
+                receipts += queue.publish_many(bodies, headers=headers, track=True, **publish)
+        return [SyncHandle(broker, receipt.id, task) for receipt in receipts]
+
+
+def within_parent(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The headers and the publish options of a job; one that a task sends is wanted no longer than that task itself."""
+    headers, publish = {TASK_HEADER: job.task, **job.headers}, job.publish
+    parent = running.get()
+    if parent is not None:
+        headers[PARENT_HEADER] = parent.id
+        if parent.deadline is not None:
+            headers[DEADLINE_HEADER] = parent.deadline
+            left = max(parent.deadline - time.time(), 0.001)
+            publish = {**publish, "ttl": min(publish.get("ttl", left), left)}
+    return headers, publish
+
+
+def _alike(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Neighbours that share all but their arguments; one with a dedupe key stands alone."""
+    groups: list[list[Job]] = []
+    for job in jobs:
+        last = groups[-1][0] if groups else None
+        alike = last is not None and last._replace(body=job.body) == job and "dedupe" not in job.publish
+        if alike:
+            groups[-1].append(job)
+        else:
+            groups.append([job])
+    return groups
+
+
+def _sorted(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as `Options` has them: what it does not know is for the task's own queue."""
+    known = {name: value for name, value in options.items() if name in OPTION_NAMES}
+    others = {name: value for name, value in options.items() if name not in OPTION_NAMES}
+    return {**known, "queue_options": {**known.get("queue_options", {}), **others}} if others else known
+
+
+def _options(defaults: Mapping[str, Any]) -> Options:
+    unknown = sorted(set(defaults) - OPTION_NAMES)
+    if unknown:
+        raise ValueError(f"no option of a task: {', '.join(unknown)}")
+    return Options(**defaults)

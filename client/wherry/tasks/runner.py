@@ -1,0 +1,205 @@
+"""One job, from its message to its settle."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from wherry import errors
+from wherry.tasks.context import Context, running
+from wherry.tasks.function import BadArguments, module_of
+from wherry.tasks.names import DEADLINE_HEADER, TASK_HEADER
+from wherry.tasks.places import ChildDied, Failed, Processes, Threads
+from wherry.tasks.policy import Again, GivenUp, after_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from wherry.aio.message import Message
+    from wherry.tasks.task import Task
+
+logger = logging.getLogger("wherry.tasks")
+
+UNKNOWN_PAUSE_S = 5.0
+"""How long a job of an unknown name waits before it is looked at again, by a worker that may know it."""
+
+
+class Overrun(Exception):
+    """A task did not end in the time that it had to tidy up."""
+
+
+class Runner:
+    """Does jobs.
+
+    Args:
+        tasks: the tasks that this worker knows, by name.
+        state: what the worker's resources are, by name.
+        threads: where sync tasks run.
+        processes: where those run that asked for a process.
+
+    Attributes:
+        jobs: what runs, with the message that each is for.
+        done: how many jobs have ended.
+        overruns: how many tasks were given up that may run still.
+    """
+
+    def __init__(
+        self, tasks: Mapping[str, Task[..., Any]], state: Mapping[str, Any], threads: Threads, processes: Processes
+    ) -> None:
+        self.jobs: dict[asyncio.Task[None], Message] = {}
+        self.done = 0
+        self.overruns = 0
+        self._tasks = tasks
+        self._state = state
+        self._threads = threads
+        self._processes = processes
+
+    async def run(self, message: Message) -> None:
+        """Does the job of a message, and settles it; the failures of the task are dealt with."""
+        try:
+            await self._run(message)
+        except errors.Disconnected as error:
+            logger.warning("what became of job %s could not be told: %s", message.id, error)
+        finally:
+            self.done += 1
+
+    def stop_cancelled(self) -> None:
+        """Stops the jobs that are wanted no more."""
+        for job, message in self.jobs.items():
+            if message.cancelled:
+                job.cancel()
+
+    async def _run(self, message: Message) -> None:
+        try:
+            headers = message.headers
+        except ValueError as error:
+            message.reject(f"it is no job: {error}")
+            return
+        task = self._tasks.get(headers.get(TASK_HEADER, ""))
+        if task is None:
+            self._put_back(message, headers.get(TASK_HEADER))
+            return
+        deadline = headers.get(DEADLINE_HEADER)
+        if deadline is not None and deadline <= time.time():
+            message.reject(f"its deadline passed {time.time() - deadline:.1f} s before it was begun")
+            return
+        try:
+            result = await self._result(task, message, deadline)
+        except Exception as error:  # noqa: BLE001 (the outermost frame of the task: whatever it is, the attempt failed)
+            self._fail(task, message, error)
+        except asyncio.CancelledError:
+            if not message.cancelled:  # nothing is wrong with it: the worker ends
+                message.release()
+        else:
+            message.ack(result)
+
+    def _put_back(self, message: Message, name: object) -> None:
+        if not name:
+            message.reject(f"it is no job: it has no header {TASK_HEADER!r}")
+            return
+        logger.warning("task %r is not known here: job %s waits for a worker that knows it", name, message.id)
+        message.release(delay=UNKNOWN_PAUSE_S, reason=f"no worker that was asked knows the task {name!r}")
+
+    async def _result(self, task: Task[..., Any], message: Message, deadline: float | None) -> bytes:
+        def report(fraction: float, note: str) -> None:
+            loop.call_soon_threadsafe(tell, fraction, note)
+
+        def tell(fraction: float, note: str) -> None:
+            if not message.settled:  # a thread may tell when its job is over
+                message.progress(fraction, note)
+
+        loop = asyncio.get_running_loop()
+        context = Context(
+            message.id,
+            message.attempt,
+            message.token,
+            message.headers,
+            deadline,
+            self._state,
+            report,
+            lambda: message.cancelled,
+        )
+        timeout = task.defined.timeout
+        if deadline is not None:
+            left = deadline - time.time()
+            timeout = left if timeout is None else min(timeout, left)
+        if task.defined.process:
+            return await self._in_process(task, message, context, timeout)
+        args, kwargs = task.function.unpack(message.body)
+        token = running.set(context)
+        try:
+            value = await self._value(task, partial(task.function.call, *args, **kwargs), timeout)
+        finally:
+            running.reset(token)
+        return task.function.pack_result(value)
+
+    async def _value(self, task: Task[..., Any], call: partial[Any], timeout: float | None) -> Any:
+        if timeout is None:
+            return await (call() if task.function.is_async else self._threads.run(call, None))
+        if task.function.is_async:
+            work = asyncio.ensure_future(self._within(call, timeout))
+        else:
+            work = asyncio.ensure_future(self._threads.run(call, timeout))
+        try:
+            done, _ = await asyncio.wait((work,), timeout=timeout + task.defined.grace)
+        except asyncio.CancelledError:
+            work.cancel()
+            raise
+        if not done:
+            self.overruns += 1
+            work.add_done_callback(_forget)
+            grace = task.defined.grace
+            raise Overrun(f"it ran for {timeout} s, which is its limit, and did not end in the {grace} s after that")
+        return work.result()
+
+    async def _within(self, call: partial[Any], timeout: float) -> Any:
+        async with asyncio.timeout(timeout):
+            return await call()
+
+    async def _in_process(
+        self, task: Task[..., Any], message: Message, context: Context, timeout: float | None
+    ) -> bytes:
+        function = task.function.call
+        call = {
+            "module": module_of(function),
+            "path": function.__qualname__,
+            "body": message.body,
+            "id": context.id,
+            "attempt": context.attempt,
+            "token": list(context.token),
+            "headers": dict(context.headers),
+            "deadline": context.deadline,
+            "timeout": timeout,
+        }
+        limit = None if timeout is None else timeout + task.defined.grace
+        return await self._processes.run(call, context._report, limit)  # noqa: SLF001 (the same progress)
+
+    def _fail(self, task: Task[..., Any], message: Message, error: Exception) -> None:
+        if message.settled:
+            return
+        decided: Again | GivenUp
+        known = None if isinstance(error, BadArguments | Failed | ChildDied | Overrun) else error  # the task's own
+        if isinstance(error, BadArguments):
+            decided = GivenUp(str(error))
+        elif isinstance(error, Failed):
+            decided = error.decided
+        elif isinstance(error, ChildDied | Overrun):
+            decided = after_failure(task.defined, message.attempt, RuntimeError(str(error)), 1.0)
+        else:
+            decided = after_failure(task.defined, message.attempt, error, random.random())  # noqa: S311 (jitter)
+        if isinstance(decided, GivenUp):
+            logger.error("job %s of task %r is dead: %s", message.id, task.name, decided.reason, exc_info=known)
+            message.reject(decided.reason)
+        else:
+            logger.info("job %s of task %r failed, again in %.1f s: %s", message.id, task.name, decided.delay, error)
+            message.nack(error, delay=decided.delay)
+
+
+def _forget(work: asyncio.Future[Any]) -> None:
+    """Looks at the outcome of what was given up, so that nobody is told that nobody did."""
+    if not work.cancelled() and work.exception() is not None:
+        logger.warning("a task that was given up has ended: %s", work.exception())
