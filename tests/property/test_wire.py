@@ -47,6 +47,8 @@ def values(spec: Spec) -> st.SearchStrategy[Any]:
         return st.none() | values(limits["spec"])
     if spec.name == "queue":
         return queue_names
+    if spec.name == "subject":
+        return st.from_regex(r"\A[a-z0-9!?~]{1,9}(\.[a-z0-9!?~]{1,9}){0,15}\Z")
     if spec.name == "lengths":
         return st.lists(st.integers(0, 99), min_size=1, max_size=50).map(
             lambda each: b"".join(n.to_bytes(4, "big") for n in each)
