@@ -19,7 +19,7 @@ sim: export WHERRY_TEST_REPAIRS ?= 5000
 sim: export WHERRY_TEST_CASES ?= 50000
 fuzz: export WHERRY_TEST_SECONDS ?= 1800
 
-.PHONY: help venv check test ci ci-long sim crash pyright fuzz bench bench-log bench-semantics bench-client docker-test format wheel clean
+.PHONY: help venv check test ci ci-long sim crash pyright docs fuzz bench bench-log bench-semantics bench-client docker-test format wheel clean
 
 help:  ## list these
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an
 pyright: $(VENV)  ## the types of the public API and of the examples, as pyright sees them
 	$(BIN)pip install --quiet -e '.[typing]'
 	$(BIN)basedpyright
+
+docs: $(VENV)  ## the guide and the API reference, in build/docs; warnings are errors
+	$(BIN)pip install --quiet -e '.[docs]'
+	$(BIN)mkdocs build --strict
 
 fuzz: $(VENV)  ## look for inputs that break the decoders of frames and of logs, with atheris
 	$(BIN)pip install --quiet -e '.[fuzz]'

@@ -69,8 +69,9 @@ class Broker:
         Args:
             name: the queue's name.
             **options: max_messages, max_bytes, overflow, lease, max_attempts, retry (a `Retry`), ttl, priorities,
-                durability, dedupe_window, dead_max_messages, max_leased, paused, bind (patterns of the subjects that it
-                takes, such as `orders.*.created` or `orders.>`). Durations are seconds.
+                durability, dedupe_window, dead_max_messages, max_leased, rate_per_s, ordered, key_max_leased,
+                key_rate_per_s, key_weights, paused, result_ttl, bind (patterns of the subjects that it takes, such as
+                `orders.*.created` or `orders.>`). Durations are seconds; the README says what each means.
 
         Raises:
             ExistsDifferently: the queue exists with other options; the text says which.
