@@ -352,6 +352,40 @@ async def test_another_address_is_tried(harness, tmp_path):
         assert list(second.shard.state.names) == ["two"]
 
 
+async def test_an_address_that_hangs_up_is_not_the_last(broker, proxy):
+    proxy.refuses = True
+    told = []
+    url = f"{proxy.url},{broker.host}:{broker.port}"
+    async with wherry.connect(url, timeout=PATIENCE_S, on_status=told.append) as client:
+        await client.declare("q")
+    assert told == ["connected", "closed"]
+
+
+async def test_an_attempt_that_is_given_up_keeps_no_other_from_coming(client, proxy, monkeypatch):
+    """A socket that came while its attempt ended was kept, and never told that it was closed."""
+    monkeypatch.setattr(reconnecting, "ATTEMPT_S", 0.02)
+    proxy.stall()
+    before = proxy.connected
+    proxy.cut()
+    await until(lambda: proxy.connected > before + 3)
+    link = client._link
+    late = link.make_connection()
+    link.discard(wherry.Disconnected("given up"))
+
+    class Dead:
+        def set_write_buffer_limits(self, high, low):
+            pass
+
+        def abort(self):
+            pass
+
+    late.connection_made(Dead())
+    assert link.transport is None
+    proxy.flow()
+    monkeypatch.setattr(reconnecting, "ATTEMPT_S", PATIENCE_S)
+    await client.ping()
+
+
 async def test_without_reconnecting_a_lost_connection_is_the_end(proxy):
     async with wherry.connect(proxy.url, reconnect=False) as client:
         queue = await client.declare("q")

@@ -297,9 +297,11 @@ class Connecting:
 
     async def _connect(self) -> Broker:
         reconnector = Reconnector(self._addresses)
-        link = Link(self._conversation(), self._timeout, reconnector, self._on_status)
-        await reconnector.connect(link, self._timeout)
-        return Broker(link)
+
+        def make() -> Link:
+            return Link(self._conversation(), self._timeout, reconnector, self._on_status)
+
+        return Broker(await reconnector.connect(make, self._timeout))
 
 
 def connect(

@@ -28,7 +28,7 @@ class Connection(asyncio.BufferedProtocol):
         transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
         self._transport = transport
         transport.set_write_buffer_limits(WRITE_HIGH_BYTES, WRITE_LOW_BYTES)
-        self._link.connected(transport)
+        self._link.connected(self, transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (the reader knows better)
         """Where the event loop puts the next bytes."""

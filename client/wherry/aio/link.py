@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wherry import errors
 from wherry.aio.connection import Connection
@@ -32,11 +32,11 @@ from wherry.conversation import (
 from wherry.model.options import Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from wherry.aio.intake import Intake
     from wherry.aio.reconnecting import Reconnector
     from wherry.conversation.asks import Ask
-    from wherry.delivery import Delivery
     from wherry.model import commands
 
 T = TypeVar("T")
@@ -51,34 +51,6 @@ AWAY_S = 2.0
 """How long an end waits for what is not answered, while there is no broker that could answer."""
 SETTLE_LATENCY_S = 0.005
 """How long a settle may wait for company while the user's code does not let the event loop turn."""
-
-
-class Intake(Protocol):
-    """Where a consumer's messages go."""
-
-    def take(self, delivered: Delivered) -> None:
-        """Messages came."""
-
-    def cancelled(self, ranges: Sequence[tuple[int, int, int]]) -> None:
-        """Messages were cancelled: (first offset, count, attempt) of each range."""
-
-    def stopped(self, error: errors.WherryError) -> None:
-        """No more will come."""
-
-    def suspended(self) -> None:
-        """No more will come before there is another connection: the broker shuts down."""
-
-    def leases_lost(self, parts: Sequence[tuple[Delivery, int, int]]) -> None:
-        """Messages are held no longer: (delivery, low, high) of each range."""
-
-    def look(self, now: float) -> float | None:
-        """Time has passed: looks at the leases. Returns when to look again; None when none runs."""
-
-    async def stop(self) -> None:
-        """Takes no more, and hands back what nobody has taken."""
-
-    async def drain(self, grace: float) -> None:
-        """Waits until nothing is held any more, `grace` seconds at most, and hands back the rest unspent."""
 
 
 class Link:
@@ -117,6 +89,7 @@ class Link:
         self._on_status = on_status
         self._loop = asyncio.get_running_loop() if loop is None else loop
         self._welcomed: asyncio.Future[None] = self._loop.create_future()
+        self._connection: Connection | None = None
         self._gone: asyncio.Future[None] | None = None
         self._reconnecting: asyncio.Task[None] | None = None
         self.inbox: Intake | None = None
@@ -135,12 +108,13 @@ class Link:
     # Called by its connections.
 
     def make_connection(self) -> Connection:
-        """The next connection's end."""
-        return Connection(self)
+        """The end of the next connection, the only one that is listened to from now on."""
+        self._connection = Connection(self)
+        return self._connection
 
-    def connected(self, transport: asyncio.Transport) -> None:
-        """The socket is there: say HELLO."""
-        if self.transport is not None or self.status == CLOSED:
+    def connected(self, connection: Connection, transport: asyncio.Transport) -> None:
+        """The socket is there: say HELLO; unless the attempt was given up meanwhile."""
+        if connection is not self._connection or self.status == CLOSED:
             transport.abort()
             return
         self.transport = transport
@@ -191,6 +165,15 @@ class Link:
         if self._reconnector is not None and self.conversation.ended is None and self._reconnecting is None:
             self._set_status(RECONNECTING)
             self._reconnecting = self._loop.create_task(self._reconnect(self._reconnector))
+
+    def discard(self, error: errors.WherryError) -> None:
+        """Gives up an attempt to connect, which may never tell that it is over: uvloop closes without a word."""
+        transport, self.transport, self._connection = self.transport, None, None
+        if transport is not None:
+            transport.abort()
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+        self._fail_welcome(error)
 
     async def _reconnect(self, reconnector: Reconnector) -> None:
         try:
@@ -344,8 +327,7 @@ class Link:
             try:
                 await asyncio.wait_for(asyncio.shield(gone), CLOSE_S)
             except TimeoutError:
-                self.abort()
-                await gone
+                self.discard(errors.Disconnected("the socket did not close in time"))
         self._tell(self.conversation.end(errors.Disconnected("the connection to the broker is gone: it was closed")))
 
     def abort(self) -> None:
@@ -440,8 +422,8 @@ class Link:
     def _set_status(self, status: str) -> None:
         if self.status in {status, CLOSED}:
             return
-        self.status = status
-        if self._on_status is not None:
+        was, self.status = self.status, status
+        if self._on_status is not None and (was, status) != (CONNECTING, CLOSED):  # an exception tells of that
             self._on_status(status)
 
     def _set_deadline(self) -> None:

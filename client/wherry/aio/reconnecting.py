@@ -10,7 +10,7 @@ from wherry import errors
 from wherry.conversation.backoff import reconnect_pause_s
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from wherry.address import Address
     from wherry.aio.link import Link
@@ -33,14 +33,18 @@ class Reconnector:
         self._tries = 0
         self._connected_at = 0.0
 
-    async def connect(self, link: Link, timeout: float) -> None:
-        """Connects a link for the first time: one round over the addresses.
+    async def connect(self, make: Callable[[], Link], timeout: float) -> Link:
+        """Connects for the first time: one round over the addresses, a link for each.
+
+        Returns:
+            The link that is welcome.
 
         Raises:
             WherryError: no broker could be reached, or it does not want this client; of several, the last one's error.
         """
         error: errors.WherryError | None = None
         for _ in range(len(self._addresses)):
+            link = make()
             try:
                 await self._attempt(link, timeout)
             except FINAL:
@@ -49,7 +53,7 @@ class Reconnector:
                 error = failure
                 self._addresses.append(self._addresses.pop(0))
             else:
-                return
+                return link
         assert error is not None
         raise error
 
@@ -84,11 +88,12 @@ class Reconnector:
                 await welcomed
             self._connected_at = asyncio.get_running_loop().time()
         except asyncio.CancelledError:
-            link.abort()
+            link.discard(errors.Disconnected("the attempt to connect was given up"))
             raise
         except OSError as error:
-            link.abort()
+            failure: errors.WherryError = errors.Disconnected(f"no broker could be reached at {host}:{port}: {error}")
             if isinstance(error, TimeoutError):
                 text = f"no broker answered at {host}:{port} within {timeout:g} s"
-                raise errors.RequestTimeout(text, outcome_unknown=False) from error
-            raise errors.Disconnected(f"no broker could be reached at {host}:{port}: {error}") from error
+                failure = errors.RequestTimeout(text, outcome_unknown=False)
+            link.discard(failure)
+            raise failure from error
