@@ -1,7 +1,7 @@
 """The guide tells the truth: each page's examples run in order, as they stand there, and print what stands under them.
 
 A fenced block is known by its first words: `sh serve` (re)starts the broker, after a kill; `sh` and `python` are run;
-`toml NAME` becomes a file; and `text` is all that the block before it prints.
+`toml NAME` and `python NAME` become a file; and `text` is all that the block before it prints.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Reader:
         kind, _, name = block.words.partition(" ")
         if block.words == "sh serve":
             self.serve(block.text)
-        elif kind == "toml":
+        elif name:
+            assert kind in ("toml", "python"), f"line {block.line}: nothing runs this block"
             (self.folder / name).write_text(block.text, "utf-8")
         elif block.words in ("sh", "python"):
             return self.run(block)
