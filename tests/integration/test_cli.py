@@ -466,6 +466,7 @@ def test_declaring_and_looking_at_a_queue(served):
         "key-max-leased": "2",
         "key-rate-per-s": "0.5",
         "key-weight": "gold=4",
+        "result-ttl": "2d",
         "bind": "orders.>",
     }
     flags = [word for name, value in options.items() for word in (f"--{name}", value)]
@@ -491,6 +492,7 @@ def test_declaring_and_looking_at_a_queue(served):
         "options.key_max_leased": "2",
         "options.key_rate_per_s": "0.5",
         "options.key_weights": "gold=4",
+        "options.result_ttl_ms": "172800000",
         "options.paused": "true",
         "options.bind": "orders.>",
         "options.kind": "queue",

@@ -36,6 +36,7 @@ _FLAGS = (
     click.option(
         "--key-weight", "key_weights", type=WEIGHT, multiple=True, metavar="KEY=N", help="A key's share, else 1."
     ),
+    click.option("--result-ttl", type=DURATION, metavar="TIME", help="How long a tracked message's result is kept."),
     click.option("--paused/--no-paused", default=None, help="Whether deliveries are stopped."),
     click.option("--bind", multiple=True, metavar="PATTERN", help="Subjects that it takes, such as orders.*.created."),
     click.option("--no-bind", is_flag=True, help="It takes no subjects any more."),
