@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
+from wherry.model.fields import BATCH_MESSAGES_MAX
 from wherry_broker.core.batch import DEAD, DELAYED, Failure
 from wherry_broker.core.records import SETTLED, Deleted, Died, Gated, Joined, Removed, Tallied, Waiting
 
@@ -166,11 +167,13 @@ def _low(members: Members) -> int:
 
 
 def joined(members: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Members as few rows: neighbours that follow each other are one."""
+    """Members as few rows: neighbours that follow each other are one, of as many messages as a row may have."""
     rows: list[tuple[int, int, int]] = []
     for queue, first, count in members:
-        if rows and rows[-1][0] == queue and rows[-1][1] + rows[-1][2] == first:
-            rows[-1] = (queue, rows[-1][1], rows[-1][2] + count)
+        last_queue, last_first, last_count = rows[-1] if rows else (0, 0, 0)
+        follows = last_queue == queue and last_first + last_count == first
+        if follows and last_count + count <= BATCH_MESSAGES_MAX:
+            rows[-1] = (queue, last_first, last_count + count)
         else:
             rows.append((queue, first, count))
     return rows

@@ -22,7 +22,7 @@ from wherry.model.times import Duration, to_ms
 from wherry.wire.messages import pack_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from wherry.conversation.leased import Leased
@@ -162,7 +162,7 @@ class Draft:
         dedupe: str = "",
         track: bool = False,
         waits_at: Gate | None = None,
-        counts_for: str = "",
+        counts_for: str | Sequence[str] = (),
     ) -> Posted:
         """Publishes a message, once this is committed.
 
@@ -180,7 +180,7 @@ class Draft:
             dedupe: a second message with this key is not stored while the queue remembers it.
             track: whether how it ends is remembered, and its result.
             waits_at: the gate at which it waits until others have ended.
-            counts_for: the name of the gate that it counts for when it ends, which is there or made in here.
+            counts_for: the gate that it counts for when it ends, which is there or made in here; or several.
 
         Returns:
             What will have the receipt.
@@ -190,7 +190,8 @@ class Draft:
             Invalid: a value is out of its range.
         """
         envelope = envelope_of(priority, key, dedupe, delay, at, ttl, track)
-        gates: tuple[_GateRow, ...] = ((counts_for, 0, False),) if counts_for else ()
+        names = (counts_for,) if isinstance(counts_for, str) else counts_for
+        gates: tuple[_GateRow, ...] = tuple((name, 0, False) for name in names if name)
         if waits_at is not None:
             gates += ((waits_at.name, waits_at.expects, waits_at.strict),)
         return self._publish(_name_of(queue), envelope, *compose(body, headers, json, pack), gates)

@@ -8,18 +8,25 @@ from wherry.tasks.policy import Reject, RetryLater
 from wherry.tasks.registry import Tasks
 from wherry.tasks.task import Signature, Task
 from wherry.tasks.worker import Worker
+from wherry.tasks.workflow import Chain, Flow, SyncFlow, chain, chord, group
 
 __all__ = [
     "BadArguments",
+    "Chain",
     "Context",
+    "Flow",
     "Handle",
     "Reject",
     "Retry",
     "RetryLater",
     "Signature",
+    "SyncFlow",
     "SyncHandle",
     "Task",
     "Tasks",
     "Worker",
+    "chain",
+    "chord",
     "current",
+    "group",
 ]

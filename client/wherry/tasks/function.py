@@ -54,27 +54,27 @@ class Function:
                 self._found = {}
         return self._found
 
-    def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-        """Arguments as the body of a message.
+    def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, takes: bool = False) -> bytes:
+        """Arguments as the body of a message; with `takes`, there is to be one more, in front of them.
 
         Raises:
             BadArguments: the function would not take them, or one of them cannot travel.
         """
         try:
-            self._signature.bind(*args, **kwargs)
+            self._signature.bind(*((None,) if takes else ()), *args, **kwargs)
             return pack([list(args), kwargs])
         except TypeError as error:
             raise BadArguments(f"task {self.name!r}: {error}") from error
 
-    def unpack(self, body: bytes) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments of a message, each as its annotation says.
+    def unpack(self, body: bytes, *before: Any) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a message, each as its annotation says; with others, as they travelled, in front of them.
 
         Raises:
             BadArguments: the body holds none, or they do not fit the function.
         """
         try:
             args, kwargs = unpack(body)
-            bound = self._signature.bind(*args, **kwargs)
+            bound = self._signature.bind(*before, *args, **kwargs)
         except (TypeError, ValueError) as error:
             raise BadArguments(f"task {self.name!r}: {error}") from error
         if self._hints:

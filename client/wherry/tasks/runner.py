@@ -10,20 +10,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wherry import errors
+from wherry.model.names import split_id
 from wherry.tasks.context import Context, running
 from wherry.tasks.function import BadArguments, module_of
-from wherry.tasks.names import DEADLINE_HEADER, TASK_HEADER
+from wherry.tasks.names import DEADLINE_HEADER, GATE_HEADER, LIST_HEADER, TASK_HEADER
 from wherry.tasks.places import ChildDied, Failed, Processes, Threads
 from wherry.tasks.policy import Again, GivenUp, after_failure
+from wherry.tasks.values import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from wherry.aio import Broker
     from wherry.aio.message import Message
     from wherry.tasks.task import Task
 
 logger = logging.getLogger("wherry.tasks")
 
+RESULTS_AT_A_TIME = 500
 UNKNOWN_PAUSE_S = 5.0
 """How long a job of an unknown name waits before it is looked at again, by a worker that may know it."""
 
@@ -40,6 +44,7 @@ class Runner:
         state: what the worker's resources are, by name.
         threads: where sync tasks run.
         processes: where those run that asked for a process.
+        broker: where the results of others are.
 
     Attributes:
         jobs: what runs, with the message that each is for.
@@ -48,7 +53,12 @@ class Runner:
     """
 
     def __init__(
-        self, tasks: Mapping[str, Task[..., Any]], state: Mapping[str, Any], threads: Threads, processes: Processes
+        self,
+        tasks: Mapping[str, Task[..., Any]],
+        state: Mapping[str, Any],
+        threads: Threads,
+        processes: Processes,
+        broker: Broker,
     ) -> None:
         self.jobs: dict[asyncio.Task[None], Message] = {}
         self.done = 0
@@ -57,6 +67,7 @@ class Runner:
         self._state = state
         self._threads = threads
         self._processes = processes
+        self._broker = broker
 
     async def run(self, message: Message) -> None:
         """Does the job of a message, and settles it; the failures of the task are dealt with."""
@@ -129,13 +140,37 @@ class Runner:
             timeout = left if timeout is None else min(timeout, left)
         if task.defined.process:
             return await self._in_process(task, message, context, timeout)
-        args, kwargs = task.function.unpack(message.body)
+        before = await self._before(message)
+        args, kwargs = task.function.unpack(message.body, *before)
         token = running.set(context)
         try:
             value = await self._value(task, partial(task.function.call, *args, **kwargs), timeout)
         finally:
             running.reset(token)
         return task.function.pack_result(value)
+
+    async def _before(self, message: Message) -> list[Any]:
+        """What the jobs returned that this one has waited for, if it is called with that: one value, or a list."""
+        name = message.headers.get(GATE_HEADER)
+        if not name:
+            return []
+        members = (await self._broker.gate(name)).members
+        results = [await self._of(each) for each in members] if len(members) == 1 else await self._all(members)
+        return results if len(members) == 1 and not message.headers.get(LIST_HEADER) else [results]
+
+    async def _all(self, jobs: Sequence[str]) -> list[Any]:
+        results: list[Any] = []
+        for start in range(0, len(jobs), RESULTS_AT_A_TIME):
+            results += await asyncio.gather(*map(self._of, jobs[start : start + RESULTS_AT_A_TIME]))
+        return results
+
+    async def _of(self, job: str) -> Any:
+        queue, offset = split_id(job)
+        try:
+            result = await self._broker.queue(queue).result(offset, 0)
+        except errors.NoResult as error:
+            return error
+        return unpack(result) if result else None
 
     async def _value(self, task: Task[..., Any], call: partial[Any], timeout: float | None) -> Any:
         if timeout is None:

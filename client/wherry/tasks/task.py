@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from wherry.model.names import split_id
+from wherry.tasks import workflow
 from wherry.tasks.function import Function
 from wherry.tasks.handle import Handle, SyncHandle
 from wherry.tasks.policy import Options
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from wherry.model.times import Duration
     from wherry.tasks.registry import Tasks
+    from wherry.tasks.workflow import Chain
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,6 +36,7 @@ class Job(NamedTuple):
         body: its arguments.
         headers: what the message says beside them.
         publish: the options of the publish, as for `Queue.publish`.
+        takes: whether it is called with what the jobs before it returned.
     """
 
     task: str
@@ -41,6 +44,7 @@ class Job(NamedTuple):
     body: bytes
     headers: dict[str, Any]
     publish: dict[str, Any]
+    takes: bool = False
 
 
 class Signature(Generic[R_co]):
@@ -50,16 +54,27 @@ class Signature(Generic[R_co]):
         task: the task.
         args: the positional arguments.
         kwargs: the named ones.
+        immutable: whether it is called with these only, whatever the call before it returned.
     """
 
-    def __init__(self, task: Task[..., R_co], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, task: Task[..., R_co], args: tuple[Any, ...], kwargs: dict[str, Any], *, immutable: bool = False
+    ) -> None:
         self.task = task
         self.args = args
         self.kwargs = kwargs
+        self.immutable = immutable
 
     def __repr__(self) -> str:
         shown = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
         return f"{self.task.name}({', '.join(shown)})"
+
+    def __or__(self, after: Signature[T]) -> Chain[T]:
+        return workflow.Chain([self, after])
+
+    def job(self, *, takes: bool) -> Job:
+        """What to publish for it; with `takes`, it is called with one argument more, in front."""
+        return self.task.job(self.args, self.kwargs, takes=takes)
 
     async def send(self) -> Handle[R_co]:
         """Makes the call."""
@@ -183,8 +198,16 @@ class Task(Generic[P, R]):
         """This call, not made yet."""
         return Signature(self, args, kwargs)
 
-    def job(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
-        """What to publish for a call."""
+    def si(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
+        """The same, for a workflow: it is not called with what the call before it returned."""
+        return Signature(self, args, kwargs, immutable=True)
+
+    def then(self, *args: Any, **kwargs: Any) -> Signature[R]:
+        """This call, for a workflow: what the call before it returned comes in front of these arguments."""
+        return Signature(self, args, kwargs)
+
+    def job(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, takes: bool = False) -> Job:
+        """What to publish for a call; with `takes`, one that gets an argument more, in front."""
         defined = self.defined
         publish: dict[str, Any] = {}
         if defined.priority:
@@ -199,7 +222,7 @@ class Task(Generic[P, R]):
             publish["dedupe"] = self._dedupe
         if defined.key is not None:
             publish["key"] = defined.key(*args, **kwargs)
-        return Job(self.name, self.queue, self.function.pack(args, kwargs), {}, publish)
+        return Job(self.name, self.queue, self.function.pack(args, kwargs, takes=takes), {}, publish, takes)
 
 
 async def awaited(value: Coroutine[Any, Any, R] | R) -> R:

@@ -100,7 +100,7 @@ class Worker:
             }
             stack.callback(threads.close)
             stack.push_async_callback(processes.close)
-            self._runner = Runner(self._tasks.known, state, threads, processes)
+            self._runner = Runner(self._tasks.known, state, threads, processes, broker)
             for name, tasks in self._queues.items():
                 await declare(broker, name, tasks)
             await self._serve(broker, ready)

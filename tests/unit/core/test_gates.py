@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wherry.model import commands, replies
 from wherry.model.commands import Verb
-from wherry_broker.core import housekeeping
+from wherry_broker.core import gates, housekeeping
 from wherry_broker.core.records import Removed, Tallied
 
 QUEUE = {"retry_base_ms": 0, "max_attempts": 2}
@@ -149,6 +149,12 @@ def test_a_message_may_count_for_several_gates(driver):
     driver.consume(queue="work")
     driver.settle(Verb.ACK, (1, 1, 1), queue="work")
     assert driver.counts("done") == (1, 0, 0, 0)
+
+
+def test_members_are_told_in_rows_that_the_wire_can_hold():
+    members = [(1, 1 + 6_000 * n, 6_000) for n in range(3)]
+    assert gates.joined([(1, 1, 2), (1, 3, 1), (2, 4, 1), (1, 9, 1)]) == [(1, 1, 3), (2, 4, 1), (1, 9, 1)]
+    assert gates.joined(members) == members
 
 
 def test_gates_nest(driver):

@@ -1,0 +1,268 @@
+"""Workflows: jobs that wait for others.
+
+`a.s(1) | b.then()` is a chain: b is called with what a returned. `group([...])` are calls that do not wait for each
+other; `group([...]) | c.then()` calls c with the list of what they returned, in their order. Both nest. All jobs of a
+workflow are published at once, in one commit, and those that wait do so at gates of the broker: what ends a job lets
+through what waited for it, in the same entry of the log, so that nothing is lost when a worker dies in between.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from uuid import uuid4
+
+from wherry.conversation.transaction import Gate
+from wherry.model.fields import BATCH_MESSAGES_MAX
+from wherry.model.names import split_id
+from wherry.tasks.handle import Handle, SyncHandle
+from wherry.tasks.names import GATE_HEADER, LIST_HEADER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from wherry import sync
+    from wherry.aio import Broker
+    from wherry.conversation.transaction import Draft, Posted
+    from wherry.tasks.registry import Tasks
+    from wherry.tasks.task import Job, Signature, Task  # noqa: TC004 (this module and that one need each other)
+
+R_co = TypeVar("R_co", covariant=True)
+T = TypeVar("T")
+
+
+class Planned(NamedTuple):
+    """One job of a workflow.
+
+    Attributes:
+        task: its task.
+        job: what to publish.
+        after: the places of the jobs that it waits for.
+        collects: whether it goes on when some of them fail.
+        lists: whether what they return is a list, even of one.
+    """
+
+    task: Task[..., Any]
+    job: Job
+    after: tuple[int, ...]
+    collects: bool
+    lists: bool
+
+
+class Plan:
+    """The jobs of a workflow, each after those that it waits for."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Planned] = []
+
+    def add(self, node: Any, after: tuple[int, ...], before: Any = None) -> tuple[int, ...]:
+        """Adds a call, a chain or a group.
+
+        Args:
+            node: what to add.
+            after: the places of the jobs that it comes after.
+            before: what those were, as a whole.
+
+        Returns:
+            The places of its ends.
+        """
+        if isinstance(node, Chain):
+            for step in node.steps:
+                after, before = self.add(step, after, before), step
+            return after
+        if isinstance(node, group):
+            return tuple(end for each in node.calls for end in self.add(each, after, before))
+        takes, lists = bool(after) and not node.immutable, isinstance(before, group)
+        planned = Planned(node.task, node.job(takes=takes), after, lists and before.collects, lists)
+        self.jobs.append(planned)
+        return (len(self.jobs) - 1,)
+
+    def batches(self) -> Iterator[list[int]]:
+        """The places of the jobs, those that wait first, as many as one commit takes at a time.
+
+        Raises:
+            ValueError: more wait than one commit takes.
+        """
+        waiting = [place for place, each in enumerate(self.jobs) if each.after]
+        if len(waiting) >= BATCH_MESSAGES_MAX:
+            raise ValueError(f"{len(waiting)} jobs that wait for others are over the limit of {BATCH_MESSAGES_MAX - 1}")
+        order = [*waiting, *(place for place, each in enumerate(self.jobs) if not each.after)]
+        for start in range(0, len(order), BATCH_MESSAGES_MAX):
+            yield order[start : start + BATCH_MESSAGES_MAX]
+
+    def put(self, draft: Draft, places: Iterable[int], flow: str) -> dict[int, Posted]:
+        """Puts jobs into a transaction."""
+        from wherry.tasks.registry import within_parent  # noqa: PLC0415 (it makes these)
+
+        followers = self._followers()
+        posted = {}
+        for place in places:
+            planned = self.jobs[place]
+            headers, publish = within_parent(planned.job)
+            gate = None
+            if planned.after:
+                gate = Gate(f"{flow}.{place}", len(planned.after), strict=not planned.collects)
+                headers |= {GATE_HEADER: gate.name, LIST_HEADER: planned.lists} if planned.job.takes else {}
+            posted[place] = draft.publish(
+                planned.job.queue,
+                planned.job.body,
+                headers=headers,
+                track=True,
+                waits_at=gate,
+                counts_for=[f"{flow}.{after}" for after in followers.get(place, ())],
+                **publish,
+            )
+        return posted
+
+    def _followers(self) -> dict[int, list[int]]:
+        followers: dict[int, list[int]] = {}
+        for place, planned in enumerate(self.jobs):
+            for before in planned.after:
+                followers.setdefault(before, []).append(place)
+        return followers
+
+
+class Sendable(Generic[R_co]):
+    """What can be sent as a whole."""
+
+    _tasks: Tasks
+
+    async def _sent(self) -> tuple[Broker, Plan, list[str], tuple[int, ...]]:
+        plan = Plan()
+        ends = plan.add(self, ())
+        broker, flow, posted = await self._tasks.broker(), f"flow.{uuid4().hex}", dict[int, Any]()
+        for places in plan.batches():
+            async with broker.transaction() as tx:
+                posted |= plan.put(tx, places, flow)
+        return broker, plan, [posted[place].id for place in range(len(plan.jobs))], ends
+
+    def _sent_sync(self) -> tuple[sync.Broker, Plan, list[str], tuple[int, ...]]:
+        plan = Plan()
+        ends = plan.add(self, ())
+        broker, flow, posted = self._tasks.broker_sync(), f"flow.{uuid4().hex}", dict[int, Any]()
+        for places in plan.batches():
+            with broker.transaction() as tx:
+                posted |= plan.put(tx, places, flow)
+        return broker, plan, [posted[place].id for place in range(len(plan.jobs))], ends
+
+    def __or__(self, after: Signature[T]) -> Chain[T]:
+        return Chain([self, after])
+
+
+class Flow(Handle[R_co]):
+    """A workflow that was sent: the handle of its last job.
+
+    Attributes:
+        jobs: the ids of all its jobs, each after those that it waits for.
+    """
+
+    def __init__(self, broker: Broker, jobs: Sequence[str], task: Task[..., R_co]) -> None:
+        super().__init__(broker, jobs[-1], task)
+        self.jobs = list(jobs)
+
+    async def cancel(self) -> bool:
+        """Cancels all of its jobs that have not ended; returns whether there was one."""
+        total = 0
+        for queue, offsets in _by_queue(self.jobs).items():
+            total += await self._broker.queue(queue).cancel(*offsets)
+        return total > 0
+
+
+class SyncFlow(SyncHandle[R_co]):
+    """The same for code that has no event loop.
+
+    Attributes:
+        jobs: the ids of all its jobs.
+    """
+
+    def __init__(self, broker: sync.Broker, jobs: Sequence[str], task: Task[..., R_co]) -> None:
+        super().__init__(broker, jobs[-1], task)
+        self.jobs = list(jobs)
+
+    def cancel(self) -> bool:
+        """Cancels all of its jobs that have not ended; returns whether there was one."""
+        return sum(self._broker.queue(queue).cancel(*offsets) for queue, offsets in _by_queue(self.jobs).items()) > 0
+
+
+class Chain(Sendable[R_co]):
+    """Calls, one after the other; each but the first is called with what the one before it returned.
+
+    Args:
+        steps: calls, and groups of them; the last one is a call.
+    """
+
+    def __init__(self, steps: Iterable[Any]) -> None:
+        self.steps: list[Any] = []
+        for each in steps:
+            self.steps += each.steps if isinstance(each, Chain) else [each]
+        self._tasks = _tasks_of(self.steps[0])
+
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.steps))
+
+    async def send(self) -> Flow[R_co]:
+        """Publishes all of it in one commit (of more than 10,000 jobs, those that wait for none in several).
+
+        Returns:
+            The handle of the last call.
+        """
+        broker, plan, jobs, _ = await self._sent()
+        return Flow(broker, jobs, plan.jobs[-1].task)
+
+    def send_sync(self) -> SyncFlow[R_co]:
+        """The same from code that has no event loop."""
+        broker, plan, jobs, _ = self._sent_sync()
+        return SyncFlow(broker, jobs, plan.jobs[-1].task)
+
+
+class group(Sendable[R_co]):  # noqa: N801 (as users of other systems know it)
+    """Calls that do not wait for each other.
+
+    Args:
+        calls: calls, chains and groups.
+        collects: whether what follows goes on although some fail; it is given a `NoResult` in the place of their
+            results then. Otherwise the first that fails fails what follows.
+    """
+
+    def __init__(self, calls: Iterable[Any], *, collects: bool = False) -> None:
+        self.calls = list(calls)
+        self.collects = collects
+        if not self.calls:
+            raise ValueError("a group has at least one call")
+        self._tasks = _tasks_of(self.calls[0])
+
+    def __repr__(self) -> str:
+        return f"group({self.calls!r})"
+
+    async def send(self) -> list[Handle[R_co]]:
+        """Publishes all of it in one commit; returns a handle for each of its calls, in their order."""
+        broker, plan, jobs, ends = await self._sent()
+        return [Handle(broker, jobs[place], plan.jobs[place].task) for place in ends]
+
+    def send_sync(self) -> list[SyncHandle[R_co]]:
+        """The same from code that has no event loop."""
+        broker, plan, jobs, ends = self._sent_sync()
+        return [SyncHandle(broker, jobs[place], plan.jobs[place].task) for place in ends]
+
+
+def chain(*steps: Any) -> Chain[Any]:
+    """The same as `step | step | ...`."""
+    return Chain(steps)
+
+
+def chord(calls: Iterable[Any], callback: Signature[T], *, collects: bool = False) -> Chain[T]:
+    """Calls, and then one with the list of what they returned: `group(calls) | callback`."""
+    return Chain([group(calls, collects=collects), callback])
+
+
+def _tasks_of(node: Any) -> Tasks:
+    found: Tasks = node._tasks if isinstance(node, Sendable) else node.task._tasks  # noqa: SLF001 (of this package)
+    return found
+
+
+def _by_queue(jobs: Sequence[str]) -> dict[str, list[int]]:
+    """The offsets of jobs by queue; those that wait for others come first, or these would fail them when they go."""
+    result: dict[str, list[int]] = {}
+    for each in reversed(jobs):
+        queue, offset = split_id(each)
+        result.setdefault(queue, []).append(offset)
+    return result
