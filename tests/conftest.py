@@ -17,6 +17,7 @@ import wherry
 from patience import PATIENCE_S
 from wherry.wire import codec
 from wherry.wire.framing import FrameReader
+from wherry_broker import crons
 from wherry_broker.core.ledger import RESIDENT_BYTES_MAX
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.shard import Shard
@@ -64,6 +65,7 @@ class RunningBroker:
             auto_declare=auto_declare,
             resident_bytes_max=resident_bytes_max,
             resume_ms=self.limits.resume_ms,
+            calendar=crons.moments,
         )
         restore(self.shard, self.records, clock)
         self.pump = Pump(self.shard, self.records, clock, loop, self.limits.uncommitted_bytes_max)

@@ -9,7 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 from wherry import sync
 from wherry.aio import connect
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wherry.aio import Broker
+    from wherry.model.times import Duration
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,6 +67,7 @@ class Tasks:
     Attributes:
         known: the tasks, by name.
         resources: what a worker opens at its start, by name.
+        schedules: when tasks are called that have a schedule, by the task's name, as `Broker.schedule` takes it.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Tasks:
         self.url = url or os.environ.get("WHERRY_URL") or DEFAULT_URL
         self.known: dict[str, Task[..., Any]] = {}
         self.resources: dict[str, Callable[[], AsyncIterator[Any]]] = {}
+        self.schedules: dict[str, dict[str, Any]] = {}
         self.connection = connection
         self._prefix = prefix
         self._defaults = _options(defaults or {})
@@ -123,6 +126,44 @@ class Tasks:
             raise ValueError(f"task {called!r}: only a sync function runs in a process of its own")
         task: Task[..., Any] = Task(self, called, function, defined)
         self.known[called] = task
+        return task
+
+    def cron(
+        self, expression: str, *, zone: str = "UTC", missed: str = "once", overlap: str = "skip", **options: Any
+    ) -> Decorator:
+        """Makes a function a task that the broker calls at moments to come, without arguments.
+
+        Workers declare the schedule when they start; it has the task's name, and each moment has one job, however many
+        workers there are, and whether any runs then or not.
+
+        Args:
+            expression: minute, hour, day of the month, month and day of the week.
+            zone: the time zone that they are in, by its IANA name.
+            missed: what becomes of moments that passed while there was no broker: `skip`, `once` or `all`.
+            overlap: `skip` leaves a moment out while the job before is still waiting or running; or `allow`.
+            **options: as for `task`.
+        """
+        when = {"cron": expression, "zone": zone, "missed": missed, "overlap": overlap}
+        return cast("Decorator", partial(self._scheduled, when=when, options=options))
+
+    def every(self, interval: Duration, *, missed: str = "skip", overlap: str = "skip", **options: Any) -> Decorator:
+        """The same at an interval.
+
+        Args:
+            interval: in seconds, at least 0.1.
+            missed: as for `cron`.
+            overlap: as for `cron`.
+            **options: as for `task`.
+        """
+        when = {"every": interval, "missed": missed, "overlap": overlap}
+        return cast("Decorator", partial(self._scheduled, when=when, options=options))
+
+    def _scheduled(
+        self, function: Callable[..., Any], /, when: dict[str, Any], options: dict[str, Any]
+    ) -> Task[..., Any]:
+        task = self._task(function, options.pop("name", ""), options)
+        task.function.pack((), {})  # it has to do without arguments
+        self.schedules[task.name] = when
         return task
 
     def _name_of(self, function: Callable[..., Any]) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from wherry import errors
 from wherry.aio import connect
+from wherry.tasks.names import TASK_HEADER
 from wherry.tasks.places import Processes, Threads
 from wherry.tasks.runner import Runner
 
@@ -103,7 +104,16 @@ class Worker:
             self._runner = Runner(self._tasks.known, state, threads, processes, broker)
             for name, tasks in self._queues.items():
                 await declare(broker, name, tasks)
+                await self._schedule(broker, tasks)
             await self._serve(broker, ready)
+
+    async def _schedule(self, broker: Broker, tasks: Iterable[Task[..., Any]]) -> None:
+        """Declares the schedules of some tasks; one that is there already, and the same, stays as it is."""
+        for task in tasks:
+            when = self._tasks.schedules.get(task.name)
+            if when is not None:
+                body, headers = task.function.pack((), {}), {TASK_HEADER: task.name}
+                await broker.schedule(task.name, task.queue, body, headers=headers, **when)
 
     async def _serve(self, broker: Broker, ready: Callable[[], None]) -> None:
         async with asyncio.TaskGroup() as group:
