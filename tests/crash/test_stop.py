@@ -60,7 +60,7 @@ def served(tmp_path):
 
 async def _hold_one(broker: Broker) -> wherry.Broker:
     """A client that holds a message, and does not settle it though the broker asks it to."""
-    client = await wherry.connect(broker.url)
+    client = await wherry.connect(broker.url, reconnect=False)
     queue = client.queue("q")
     await queue.publish(b"held")
     await queue.publish(b"waiting")
