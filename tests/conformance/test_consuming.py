@@ -346,7 +346,7 @@ def test_a_client_drains(client):
 
 def test_credit_comes_back_with_a_lost_lease(client):
     queue = client.declare("q", max_attempts=1_000_000)  # however slow this machine is, none of them is dead
-    queue.publish_many([b"x"] * 4)
+    queue.publish_many([b"x"] * 2)
     consumer = queue.consume(credit=2, lease=0.02, max_lease=0)
     first = [next(consumer) for _ in range(2)]
     again = [next(consumer) for _ in range(2)]  # the same ones: they were lost, and nobody settled them

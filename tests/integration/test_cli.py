@@ -569,18 +569,19 @@ def test_purging_and_deleting(served):
 
 
 def test_values_of_a_store(served):
-    assert served.out("store", "put", "values", "k", "first") == "1\n"
-    assert served.out("store", "put", "values", "k", "--ttl", "1h", stdin=b"second\n") == "2\n"
+    first = int(served.out("store", "put", "values", "k", "first"))
+    second = int(served.out("store", "put", "values", "k", "--ttl", "1h", stdin=b"second\n"))
+    assert second > first
     assert served.out("store", "get", "values", "k") == "second\n"
     told = json.loads(served.out("store", "get", "values", "k", "--json"))
-    assert (told["value"], told["version"], told["expires_at"] != "") == ("second\n", 2, True)
-    refused = served.run("store", "put", "values", "k", "third", "--if-version", "1")
+    assert (told["value"], told["version"], told["expires_at"] != "") == ("second\n", second, True)
+    refused = served.run("store", "put", "values", "k", "third", "--if-version", str(first))
     assert refused.returncode == REFUSED
-    assert "has the version 2, not 1" in one_line(refused)
+    assert f"has the version {second}, not {first}" in one_line(refused)
     assert served.out("store", "increment", "values", "n") == "1\n"
     assert served.out("store", "increment", "values", "n", "--", "-5") == "-4\n"
-    assert served.out("store", "watch", "values", "n", "--after", "1") == "-4"
-    late = served.run("store", "watch", "values", "n", "--after", "99", "--wait", "0.05")
+    assert served.out("store", "watch", "values", "n", "--after", str(second)) == "-4"
+    late = served.run("store", "watch", "values", "n", "--after", str(second + 99), "--wait", "0.05")
     assert late.returncode == TIMED_OUT
     assert served.out("store", "delete", "values", "k", "n", "nothing") == "2\n"
     gone = served.run("store", "get", "values", "k")

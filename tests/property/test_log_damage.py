@@ -5,7 +5,7 @@ the place where a file is cut; every sector of 512 bytes, zeroed, written over a
 another; every file, missing, empty, there once more, and changed with that of another log. Never may a message be
 altered or invented, and never may anything but the end of the last segment be left out.
 
-WHERRY_TEST_FLIPS is how many bits are flipped: all of a log of 4 KiB by default, 131,072 are all of one of 16 KiB.
+WHERRY_TEST_FLIPS is how many bits are flipped: all of a log of 5 KiB by default, 163,840 are all of one of 20 KiB.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from wherry_broker.log.codec import SEGMENT_HEAD_BYTES
 from wherry_broker.log.journal import segment_name, segment_number
 from wherry_broker.log.recovery import CorruptLog
 
-FLIPS = int(os.environ.get("WHERRY_TEST_FLIPS", "32768"))
+SMALL = 5_120
+"""How long a small log is, in bytes: no longer than every kind of record makes it."""
+FLIPS = int(os.environ.get("WHERRY_TEST_FLIPS", "40960"))
 SECTOR_BYTES = 512
 LONG = 256
 """A body this long keeps the width of its length in the log when it grows a little."""
@@ -60,7 +62,7 @@ def small_log(size: int, marks: int = 0) -> Log:
     store = MemoryStore()
     *records, last = EVERY_KIND
     entries = [[record] for record in records]
-    fill = (size - 3_200) // 3
+    fill = (size - 4_200) // 3
     entries.insert(2, [published(9, bytes(range(97, 107)) * (fill // 10))])
     entries.insert(5, [published(30, b"first"), published(10, bytes(range(107, 117)) * (fill // 10)), records[6]])
     ends = [[records[0], published(20, b"!" * (fill // 2))], [published(21, b"?" * LONG), records[9]]]
@@ -127,7 +129,7 @@ def verdict(log: Log, files: dict[str, bytes]) -> tuple[str, CorruptLog | None, 
 
 @pytest.fixture(scope="module", name="log")
 def _log() -> Log:
-    return small_log(4_096)
+    return small_log(SMALL)
 
 
 def report(what: str, found: Counter[str], started: float) -> None:
@@ -137,14 +139,14 @@ def report(what: str, found: Counter[str], started: float) -> None:
 
 
 def test_the_log_is_what_the_test_says(log):
-    assert sum(map(len, log.files.values())) == 4_096
+    assert sum(map(len, log.files.values())) == SMALL
     assert len(log.files) == 3
     assert {record[0] for entry in log.entries for record in entry} == {type(each).__name__ for each in EVERY_KIND}
     assert verdict(log, log.files) == (WHOLE, None, len(log.entries))
 
 
 def test_every_bit_flipped():
-    started, found, size = time.perf_counter(), Counter(), 4_096
+    started, found, size = time.perf_counter(), Counter(), SMALL
     while 8 * size < FLIPS:
         size *= 4
     log = small_log(size)
@@ -184,7 +186,7 @@ def test_every_byte_as_the_place_of_a_cut(log):
                 assert error.name == name
                 assert count in {0, kept}  # 0: refused before any entry was read
     report("cuts", found, started)
-    assert sum(found.values()) == 4_096
+    assert sum(found.values()) == SMALL
 
 
 def sectors(log: Log) -> list[tuple[str, int]]:
@@ -269,7 +271,7 @@ def test_files_that_changed_places_are_named(log, pair):
 
 @pytest.mark.parametrize("numbers", [(1,), (2,), (3,), (1, 2), (2, 3), (1, 3)])
 def test_files_of_another_log_are_named(log, numbers):
-    other = small_log(4_096, marks=500)
+    other = small_log(SMALL, marks=500)
     mixed = {**log.files, **{segment_name(number): other.files[segment_name(number)] for number in numbers}}
     assert mixed.keys() == log.files.keys()
     _, error, _ = verdict(log, mixed)
