@@ -43,7 +43,7 @@ async def consume(queue: wherry.Queue, account: Account) -> None:
 
 async def work(url: str, account: Account) -> int:
     """Publishers and a consumer, until the broker goes away; returns how many of them were told so."""
-    async with asyncio.timeout(DEADLINE_S), wherry.connect(url) as broker:
+    async with asyncio.timeout(DEADLINE_S), wherry.connect(url, reconnect=False) as broker:
         queue = await broker.declare("jobs")
         workers = [publish(queue, account, name) for name in range(PUBLISHERS)]
         told = await asyncio.gather(*workers, consume(queue, account), return_exceptions=True)

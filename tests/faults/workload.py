@@ -100,7 +100,7 @@ async def work(url: str, account: Account, first: int = 0) -> None:
         first: the number of its first turn; those of another work must differ.
     """
     try:
-        async with wherry.connect(url, timeout=REQUEST_S) as broker:
+        async with wherry.connect(url, timeout=REQUEST_S, reconnect=False) as broker:
             await _work(broker, account, first)
     except (wherry.Disconnected, wherry.RequestTimeout):
         account.cut_off = True
@@ -129,7 +129,7 @@ async def _work(broker: wherry.Broker, account: Account, first: int) -> None:
 async def left(url: str) -> list[bytes]:
     """The bodies of all messages that a broker holds."""
     found: list[bytes] = []
-    async with wherry.connect(url, timeout=REQUEST_S) as broker:
+    async with wherry.connect(url, timeout=REQUEST_S, reconnect=False) as broker:
         for counts in await broker.queues():
             for state in ("ready", "delayed", "dead"):
                 first, more = 0, True
