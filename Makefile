@@ -19,7 +19,7 @@ sim: export WHERRY_TEST_REPAIRS ?= 5000
 sim: export WHERRY_TEST_CASES ?= 50000
 fuzz: export WHERRY_TEST_SECONDS ?= 1800
 
-.PHONY: help venv check test ci ci-long sim crash pyright docs fuzz bench bench-log bench-semantics bench-client docker-test format wheel clean
+.PHONY: help venv check test ci ci-long sim crash pyright docs fuzz bench bench-log bench-peers bench-semantics bench-client docker-test format wheel clean
 
 help:  ## list these
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ fuzz: $(VENV)  ## look for inputs that break the decoders of frames and of logs,
 
 bench: $(VENV)  ## how fast it is; ARGS="--help" for more
 	$(BIN)python bench/loopback.py $(ARGS)
+
+bench-peers: $(VENV)  ## the same work through other brokers; Debian's redis-server, rabbitmq-server, beanstalkd if there
+	$(BIN)pip install --quiet -e '.[peers]'
+	$(BIN)python bench/peers/run.py $(ARGS)
 
 bench-log: $(VENV)  ## what the log on the disk costs; ARGS="--full" takes 30 GB of disk and some minutes
 	$(BIN)python bench/log.py $(ARGS)

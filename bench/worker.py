@@ -9,30 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import mmap
-import struct
 import sys
 import time
-from pathlib import Path
 
 import uvloop
 
 import wherry
-from loads import DONE_BYTES, Case
+from loads import Case
+from worker_parts import BACKLOG_MAX, STAMP, counter, rendezvous
 
-STAMP = struct.Struct(">Q")
 BULK = 500
 CREDIT = 4_000
-BACKLOG_MAX = 20_000
-"""How far the producer may be ahead of the consumer, so that the queue stays short whichever of them is slower."""
-
-
-def counter(case: Case) -> memoryview:
-    """The consumer's count, as both processes see it."""
-    if not case.shared:
-        return memoryview(bytearray(DONE_BYTES)).cast("Q")
-    with Path(case.shared).open("r+b") as file:
-        return memoryview(mmap.mmap(file.fileno(), DONE_BYTES)).cast("Q")
 
 
 class Producer:
@@ -132,13 +119,6 @@ class Receiver:
 
     def _sample(self, body: bytes) -> None:
         self.samples_ns.append(time.monotonic_ns() - STAMP.unpack_from(body)[0])
-
-
-def rendezvous() -> tuple[float, float]:
-    """Says that all is ready, and waits for the word; returns the time and the CPU time then, in seconds."""
-    print("ready", flush=True)
-    sys.stdin.readline()
-    return time.monotonic(), time.process_time()
 
 
 async def work(role: str, address: str, case: Case) -> None:
