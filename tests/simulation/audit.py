@@ -37,6 +37,10 @@ class Asked(NamedTuple):
     whole: Whole | None = None
 
 
+NO_TOKEN = (0, 0)
+"""Less than the token of any lease."""
+
+
 class Audit:
     """All books.
 
@@ -48,7 +52,7 @@ class Audit:
     Attributes:
         sent: the queues that may get each message that a client has sent.
         stored: the message of each key.
-        settled: the keys that the broker has called settled.
+        settled: the keys that the broker has called settled, or cancelled; with the last token that may be said yet.
         counts: how much has happened, to be printed.
     """
 
@@ -90,6 +94,7 @@ class Audit:
         self._deadlines = {}
         self._new_keys = []
         self._removed = set()
+        self._last_tokens = {}
         self._stored_in = {}
         self._together = Together()
         self.leases = Leases()
@@ -201,13 +206,19 @@ class Audit:
                 self._take_published(part)
             self.counts["routed"] += len(record.targets) * record.block.count
         elif kind is records.Removed:
-            name = self._levels[record.queue][0]
-            self._removed.update([(name, offset) for offset in offsets(record.ranges)])
+            self._take_removed(record)
         elif kind is records.Rehomed:
             self.counts["rehomed"] += 1
 
         if kind in {records.Removed, records.Returned, records.Died}:
             self.leases.applied(self.key_name(self._levels[record.queue][0]), record)
+
+    def _take_removed(self, record):
+        name = self._levels[record.queue][0]
+        self._removed.update([(name, offset) for offset in offsets(record.ranges)])
+        if record.cause == records.CANCELLED:
+            keys = [(self.key_name(name), offset) for offset in offsets(record.ranges)]
+            self._last_tokens.update({key: self._tokens.get(key, NO_TOKEN) for key in keys})
 
     def _take_changed(self, name, changes):
         """A queue has other options; what it holds already it may go on holding."""
@@ -348,7 +359,9 @@ class Audit:
         expect(len(messages) == count, "a delivery is whole", say.row)
         for key, message in zip([(name, offset) for offset in range(first, first + count)], messages, strict=True):
             self.check_identity(key, message)
-            expect(key not in self.settled, "what is settled never returns", key)
+            # What was leased before it was cancelled may be said after the answer to the CANCEL, to another client.
+            last = self.settled.get(key, (self.epoch, attempt))
+            expect((self.epoch, attempt) <= last, "what is settled never returns", key)
             if "@" not in name:
                 self._check_lease(key, attempt)
         self.counts["delivered"] += count
@@ -448,13 +461,15 @@ class Audit:
             self._check_out(index, "nothing is settled before its record is durable", key, attempt)
             expect(cause == CAUSES[verb], "a settle does what it says", key, attempt, verb, cause)
         if verb == Verb.ACK:
-            self.settled[key] = None
+            self.settled[key] = NO_TOKEN
             self.counts["settled"] += 1
 
     def _said_done(self, link, done):
         command, _, _, _, whole = link.asked.pop(done.request)
         if type(command) is commands.Cancel:
-            self.settled.update(dict.fromkeys(whole))  # gone for good, like those
+            self.settled.update(
+                {key: self._last_tokens.get(key, NO_TOKEN) for key in whole}
+            )  # gone for good, like those
             self.counts["cancelled"] += done.total
         elif type(command) is commands.Redrive:
             self.counts["redriven"] += done.total
