@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
-from wherry.aio.broker import Broker
+from wherry.aio.broker import Connecting
 from wherry.aio.link import Link
 from wherry.conversation import Conversation
 from wherry.model.options import wire_options
@@ -27,8 +28,7 @@ from wherry_broker.testing.transport import LocalTransport
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Generator, Mapping
-    from types import TracebackType
+    from collections.abc import Mapping
 
     from wherry_broker.server.clock import Clock
 
@@ -86,7 +86,19 @@ class VirtualBroker:
             name: what the client calls itself.
             timeout: how long a request may take, in seconds of this clock.
         """
-        return Connecting(self._loop, self._listener, Conversation(token, name, 0), timeout)
+        return Connecting(partial(self._link, Conversation(token, name, 0), timeout))
+
+    async def _link(self, conversation: Conversation, timeout: float) -> Link:
+        link = _VirtualLink(self._loop, conversation, timeout)
+        connection = self._listener.accept()
+        mine = link.make_connection()
+        here, there = LocalTransport(self._loop, mine), LocalTransport(self._loop, connection)
+        here.join(there)
+        connection.connection_made(there)
+        welcomed = link.begin()
+        mine.connection_made(here)
+        await welcomed
+        return link
 
     async def advance(
         self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0, days: float = 0.0
@@ -107,42 +119,6 @@ class VirtualBroker:
     def close(self) -> None:
         """Ends it."""
         self._pump.close()
-
-
-class Connecting:
-    """A connection to be made: await it for a `Broker`, or use it as an async context manager."""
-
-    def __init__(self, loop: VirtualLoop, listener: Listener, conversation: Conversation, timeout: float) -> None:
-        self._loop = loop
-        self._listener = listener
-        self._conversation = conversation
-        self._timeout = timeout
-        self._broker: Broker | None = None
-
-    def __await__(self) -> Generator[Any, None, Broker]:
-        return self._connect().__await__()
-
-    async def __aenter__(self) -> Broker:
-        self._broker = await self._connect()
-        return self._broker
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._broker is not None:
-            await self._broker.close()
-
-    async def _connect(self) -> Broker:
-        link = _VirtualLink(self._loop, self._conversation, self._timeout)
-        connection = self._listener.accept()
-        mine = link.make_connection()
-        here, there = LocalTransport(self._loop, mine), LocalTransport(self._loop, connection)
-        here.join(there)
-        connection.connection_made(there)
-        welcomed = link.begin()
-        mine.connection_made(here)
-        await welcomed
-        return Broker(link)
 
 
 class _VirtualLink(Link):

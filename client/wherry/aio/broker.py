@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from wherry import tracing
-from wherry.address import Address, parse_urls
+from wherry.address import parse_urls
 from wherry.aio.link import Link
 from wherry.aio.queue import Queue
 from wherry.aio.reconnecting import Reconnector
@@ -20,7 +20,7 @@ from wherry.conversation import Conversation, asks, scheduling
 from wherry.model.times import Duration, to_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator
     from types import TracebackType
 
     from wherry.model.options import GateInfo, QueueCounts, Snapshot
@@ -267,19 +267,14 @@ class Broker:
 
 
 class Connecting:
-    """What `connect` returns: await it for a `Broker`, or use it as an async context manager."""
+    """What `connect` returns: await it for a `Broker`, or use it as an async context manager.
 
-    def __init__(
-        self,
-        addresses: tuple[Address, ...],
-        conversation: Callable[[], Conversation],
-        timeout: float,
-        on_status: Callable[[str], None] | None,
-    ) -> None:
-        self._addresses = addresses
-        self._conversation = conversation
-        self._timeout = timeout
-        self._on_status = on_status
+    Args:
+        link: makes the connection; called once it is wanted.
+    """
+
+    def __init__(self, link: Callable[[], Awaitable[Link]]) -> None:
+        self._link = link
         self._broker: Broker | None = None
 
     def __await__(self) -> Generator[Any, None, Broker]:
@@ -296,12 +291,7 @@ class Connecting:
             await self._broker.close()
 
     async def _connect(self) -> Broker:
-        reconnector = Reconnector(self._addresses)
-
-        def make() -> Link:
-            return Link(self._conversation(), self._timeout, reconnector, self._on_status)
-
-        return Broker(await reconnector.connect(make, self._timeout))
+        return Broker(await self._link())
 
 
 def connect(
@@ -344,5 +334,10 @@ def connect(
         raise ValueError(f"a timeout is more than 0 seconds, not {timeout!r}")
     addresses = parse_urls(url)
     producer = secrets.token_urlsafe(16) if reconnect else ""
-    make = partial(Conversation, token or addresses[0].token, name, HEARTBEAT_MS, producer=producer)
-    return Connecting(addresses, make, timeout, on_status)
+    converse = partial(Conversation, token or addresses[0].token, name, HEARTBEAT_MS, producer=producer)
+
+    async def link() -> Link:
+        reconnector = Reconnector(addresses)
+        return await reconnector.connect(lambda: Link(converse(), timeout, reconnector, on_status), timeout)
+
+    return Connecting(link)
