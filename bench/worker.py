@@ -7,7 +7,6 @@ CASE is JSON; see `loads.Case`. A worker prints `ready`, waits for a line, works
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -16,59 +15,10 @@ import uvloop
 
 import wherry
 from loads import Case
-from worker_parts import BACKLOG_MAX, STAMP, counter, rendezvous
+from worker_parts import STAMP, Producer, counter, rendezvous
 
 BULK = 500
 CREDIT = 4_000
-
-
-class Producer:
-    """Publishes a case's messages, and waits for each to be confirmed.
-
-    Args:
-        case: the load.
-        queue: where to.
-    """
-
-    def __init__(self, case: Case, queue: wherry.Queue) -> None:
-        self._case = case
-        self._queue = queue
-        self._done = counter(case)
-        self._started = 0
-        self._step = max(1, case.per_call)
-        self._filler = bytes(case.size - STAMP.size)
-
-    async def run(self) -> None:
-        """Publishes everything."""
-        if self._case.rate_per_s:
-            await self._paced()
-            return
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._case.flight // self._step):
-                group.create_task(self._lane())
-
-    async def _lane(self) -> None:
-        case = self._case
-        while self._started < case.count:
-            self._started += self._step
-            while case.shared and self._started - self._done[0] > BACKLOG_MAX:  # noqa: ASYNC110 (another process counts)
-                await asyncio.sleep(0.001)
-            await self._publish()
-
-    async def _paced(self) -> None:
-        """At fixed moments, and without waiting for those before: a slow answer delays no later publish."""
-        begin = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            for number in range(self._case.count):
-                await asyncio.sleep(max(0.0, begin + number / self._case.rate_per_s - time.monotonic()))
-                group.create_task(self._publish())
-
-    async def _publish(self) -> None:
-        body = STAMP.pack(time.monotonic_ns()) + self._filler
-        if self._case.per_call:
-            await self._queue.publish_many([body] * self._case.per_call)
-        else:
-            await self._queue.publish(body)
 
 
 class Receiver:
@@ -126,7 +76,10 @@ async def work(role: str, address: str, case: Case) -> None:
         queue = broker.queue("bench")
         samples: list[int] = []
         if role == "producer":
-            producer = Producer(case, queue)
+            if case.per_call:
+                producer = Producer(case, queue.publish_many)
+            else:
+                producer = Producer(case, lambda bodies: queue.publish(bodies[0]))
             begin, cpu = rendezvous()
             await producer.run()
         else:
