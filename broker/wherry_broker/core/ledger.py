@@ -146,14 +146,15 @@ class Ledger:
                 self._apply_sequenced(record)
                 continue
             tallied = gates.tallied(self.state, record, self.now_ms) if self.state.gates else ()
-            self._apply_tracked(record, results)
-            self.apply(tallied)
+            queue = self.state.queues.get(record.queue)
+            if queue is not None and queue.tracked:
+                self._apply_tracked(queue, record, results)
+            else:
+                self._apply_fact(record)
+            if tallied:
+                self.apply(tallied)
 
-    def _apply_tracked(self, record: Fact, results: Results) -> None:
-        queue = self.state.queues.get(record.queue)
-        if queue is None or not queue.tracked:
-            self._apply_fact(record)
-            return
+    def _apply_tracked(self, queue: Queue, record: Fact, results: Results) -> None:
         ends = tracking.ends(queue, record)
         self._apply_fact(record)
         for fact in tracking.facts(self.state, queue, record, ends, results):

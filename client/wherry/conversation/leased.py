@@ -5,6 +5,7 @@ The shells add how one waits for an outcome, and what a `with` block does.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from wherry import errors
@@ -24,7 +25,7 @@ SAID = ("ack", "nack", "reject", "release", "extend")
 S_co = TypeVar("S_co", covariant=True)
 
 
-class Outcome:
+class Outcome(ABC):
     """The outcome of a settle: known once all of its ranges are answered; the first error counts.
 
     Args:
@@ -57,9 +58,9 @@ class Outcome:
         """What the outcome is of."""
         return self._what if self._message is None else f"{self._what} of {self._message.id}"
 
+    @abstractmethod
     def _known(self) -> None:
         """Tells those who wait."""
-        raise NotImplementedError
 
 
 class Settler(Protocol[S_co]):
