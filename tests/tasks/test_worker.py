@@ -335,14 +335,14 @@ async def test_a_job_whose_deadline_has_passed_is_not_begun(running, tasks, work
 
 
 async def test_the_queue_is_as_its_tasks_ask_for(running, tasks, working):
-    @tasks.task(retries=4, max_leased=7)
+    @tasks.task(retries=4, max_leased=7, result_ttl=60)
     async def work() -> None: ...
 
     broker = await tasks.broker()
     await broker.declare(work.queue)
     async with working():
         options = (await broker.queue(work.queue).info()).options
-    assert (options["max_attempts"], options["max_leased"]) == (5, 7)
+    assert (options["max_attempts"], options["max_leased"], options["result_ttl_ms"]) == (5, 7, 60_000)
 
 
 def test_a_task_that_cannot_be_is_refused():

@@ -6,10 +6,13 @@ import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from wherry.tasks.names import DEADLINE_HEADER, PARENT_HEADER, TASK_HEADER
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from wherry.delivery import Token
+    from wherry.tasks.task import Job
 
 
 class Context:
@@ -73,6 +76,20 @@ class Context:
 
 
 running: ContextVar[Context | None] = ContextVar("wherry_task", default=None)
+
+
+def within_parent(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The headers and the publish options of a job; one that a task sends is wanted no longer than that task itself."""
+    headers: dict[str, Any] = {TASK_HEADER: job.task}
+    publish = job.publish
+    parent = running.get()
+    if parent is not None:
+        headers[PARENT_HEADER] = parent.id
+        if parent.deadline is not None:
+            headers[DEADLINE_HEADER] = parent.deadline
+            left = max(parent.deadline - time.time(), 0.001)
+            publish = {**publish, "ttl": min(publish.get("ttl", left), left)}
+    return headers, publish
 
 
 def current() -> Context:

@@ -25,7 +25,7 @@ class Handle(Generic[R_co]):
 
     def __init__(self, broker: Broker, id: str, task: Task[..., R_co]) -> None:  # noqa: A002 (what everyone calls it)
         self.id = id
-        self._broker = broker
+        self._queue = broker.queue(split_id(id)[0])
         self._task = task
 
     def __repr__(self) -> str:
@@ -37,8 +37,7 @@ class Handle(Generic[R_co]):
         Raises:
             NotFound: there is no such job, or it ended so long ago that it is forgotten.
         """
-        queue, offset = split_id(self.id)
-        return await self._broker.queue(queue).status(offset)
+        return await self._queue.status(self.id)
 
     async def result(self, timeout: Duration | None = None) -> R_co:
         """What the task returned, once it has; the broker tells, and any number may wait.
@@ -53,8 +52,7 @@ class Handle(Generic[R_co]):
             RequestTimeout: it has not ended in time; the text says how it stands.
             NotFound: it is not remembered any more how it ended.
         """
-        queue, offset = split_id(self.id)
-        result: R_co = self._task.function.unpack_result(await self._broker.queue(queue).result(offset, timeout))
+        result: R_co = self._task.function.unpack_result(await self._queue.result(self.id, timeout))
         return result
 
     async def cancel(self) -> bool:
@@ -63,8 +61,7 @@ class Handle(Generic[R_co]):
         Returns:
             Whether it had not ended yet.
         """
-        queue, offset = split_id(self.id)
-        return await self._broker.queue(queue).cancel(offset) > 0
+        return await self._queue.cancel(self.id) > 0
 
 
 class SyncHandle(Generic[R_co]):
@@ -76,7 +73,7 @@ class SyncHandle(Generic[R_co]):
 
     def __init__(self, broker: sync.Broker, id: str, task: Task[..., R_co]) -> None:  # noqa: A002
         self.id = id
-        self._broker = broker
+        self._queue = broker.queue(split_id(id)[0])
         self._task = task
 
     def __repr__(self) -> str:
@@ -84,16 +81,13 @@ class SyncHandle(Generic[R_co]):
 
     def status(self) -> Status:
         """How it stands; see `Handle.status`."""
-        queue, offset = split_id(self.id)
-        return self._broker.queue(queue).status(offset)
+        return self._queue.status(self.id)
 
     def result(self, timeout: Duration | None = None) -> R_co:
         """What the task returned, once it has; see `Handle.result`."""
-        queue, offset = split_id(self.id)
-        result: R_co = self._task.function.unpack_result(self._broker.queue(queue).result(offset, timeout))
+        result: R_co = self._task.function.unpack_result(self._queue.result(self.id, timeout))
         return result
 
     def cancel(self) -> bool:
         """Cancels it; see `Handle.cancel`."""
-        queue, offset = split_id(self.id)
-        return self._broker.queue(queue).cancel(offset) > 0
+        return self._queue.cancel(self.id) > 0

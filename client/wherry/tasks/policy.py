@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.model.options import Retry
+from wherry.model.times import to_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from wherry.model.times import Duration
 
 BACK_OFF_DOUBLINGS_MAX = 64
-RESULT_TTL_S = 86_400
 
 
 class Again(NamedTuple):
@@ -62,9 +62,9 @@ class Options:
         key: what a job belongs to, such as a customer, made from its arguments; None for nothing.
         delay: how long a job waits before it is ready, in seconds.
         ttl: after how long a job that nobody has begun is wanted no more, in seconds.
-        result_ttl: how long its result is kept, in seconds.
         process: whether a sync function runs in a process of its own instead of a thread.
-        queue_options: the options of the task's own queue, as for `Broker.declare`: max_leased, rate_per_s, ...
+        queue_options: the options of the task's own queue, as for `Broker.declare`: max_leased, rate_per_s,
+            result_ttl, ...
     """
 
     queue: str = ""
@@ -78,7 +78,6 @@ class Options:
     key: Callable[..., str] | None = None
     delay: Duration | None = None
     ttl: Duration | None = None
-    result_ttl: Duration = RESULT_TTL_S
     process: bool = False
     queue_options: dict[str, Any] = field(default_factory=dict)
 
@@ -112,9 +111,5 @@ def after_failure(options: Options, attempt: int, error: BaseException, drawn: f
 
 def back_off_max_s(retry: Retry, attempts: int) -> float:
     """The longest delay after so many attempts, in seconds: exponential, capped; as a queue's own back-off is."""
-    base, cap = _seconds(retry.base), _seconds(retry.cap)
-    return float(min(cap, base * retry.factor ** min(attempts - 1, BACK_OFF_DOUBLINGS_MAX)))
-
-
-def _seconds(duration: Duration) -> float:
-    return float(duration) if isinstance(duration, int | float) else duration.total_seconds()
+    grown_ms = to_ms(retry.base) * retry.factor ** min(attempts - 1, BACK_OFF_DOUBLINGS_MAX)
+    return min(to_ms(retry.cap), grown_ms) / 1000

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import os
 import threading
-import time
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, cast, overload
@@ -14,15 +13,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, Self, TypeVar, cast,
 from wherry import sync
 from wherry.aio import connect
 from wherry.model.names import queue_name_problem
-from wherry.tasks.context import running
+from wherry.tasks.context import within_parent
 from wherry.tasks.function import module_of
 from wherry.tasks.handle import Handle, SyncHandle
-from wherry.tasks.names import DEADLINE_HEADER, PARENT_HEADER, TASK_HEADER
 from wherry.tasks.policy import Options
 from wherry.tasks.task import OPTION_NAMES, Job, Task
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from wherry.aio import Broker
@@ -242,42 +240,32 @@ class Tasks:
         """
         broker = await self.broker()
         receipts = []
-        for group in _alike(jobs):
-            queue = broker.queue(group[0].queue)
-            headers, publish = within_parent(group[0])
-            bodies = [job.body for job in group]
+        for name, bodies, options in publishes(jobs):
+            queue = broker.queue(name)
             if len(bodies) == 1:
-                receipts.append(await queue.publish(bodies[0], headers=headers, track=True, **publish))
+                receipts.append(await queue.publish(bodies[0], **options))
             else:
-                receipts += await queue.publish_many(bodies, headers=headers, track=True, **publish)
+                receipts += await queue.publish_many(bodies, **options)
         return [Handle(broker, receipt.id, task) for receipt in receipts]
 
     def send_jobs_sync(self, task: Task[..., R], jobs: Sequence[Job]) -> list[SyncHandle[R]]:
         """The same for code that has no event loop."""
         broker = self.broker_sync()
         receipts = []
-        for group in _alike(jobs):
-            queue = broker.queue(group[0].queue)
-            headers, publish = within_parent(group[0])
-            bodies = [job.body for job in group]
+        for name, bodies, options in publishes(jobs):
+            queue = broker.queue(name)
             if len(bodies) == 1:
-                receipts.append(queue.publish(bodies[0], headers=headers, track=True, **publish))
+                receipts.append(queue.publish(bodies[0], **options))
             else:
-                receipts += queue.publish_many(bodies, headers=headers, track=True, **publish)
+                receipts += queue.publish_many(bodies, **options)
         return [SyncHandle(broker, receipt.id, task) for receipt in receipts]
 
 
-def within_parent(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The headers and the publish options of a job; one that a task sends is wanted no longer than that task itself."""
-    headers, publish = {TASK_HEADER: job.task, **job.headers}, job.publish
-    parent = running.get()
-    if parent is not None:
-        headers[PARENT_HEADER] = parent.id
-        if parent.deadline is not None:
-            headers[DEADLINE_HEADER] = parent.deadline
-            left = max(parent.deadline - time.time(), 0.001)
-            publish = {**publish, "ttl": min(publish.get("ttl", left), left)}
-    return headers, publish
+def publishes(jobs: Iterable[Job]) -> Iterator[tuple[str, list[bytes], dict[str, Any]]]:
+    """What to publish for jobs: the queue, the bodies that travel together, and the options that they share."""
+    for group in _alike(jobs):
+        headers, publish = within_parent(group[0])
+        yield group[0].queue, [job.body for job in group], {"headers": headers, "track": True, **publish}
 
 
 def _alike(jobs: Iterable[Job]) -> list[list[Job]]:

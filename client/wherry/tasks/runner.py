@@ -154,9 +154,8 @@ class Runner:
         name = message.headers.get(GATE_HEADER)
         if not name:
             return []
-        members = (await self._broker.gate(name)).members
-        results = [await self._of(each) for each in members] if len(members) == 1 else await self._all(members)
-        return results if len(members) == 1 and not message.headers.get(LIST_HEADER) else [results]
+        results = await self._all((await self._broker.gate(name)).members)
+        return results if len(results) == 1 and not message.headers.get(LIST_HEADER) else [results]
 
     async def _all(self, jobs: Sequence[str]) -> list[Any]:
         results: list[Any] = []
@@ -165,9 +164,8 @@ class Runner:
         return results
 
     async def _of(self, job: str) -> Any:
-        queue, offset = split_id(job)
         try:
-            result = await self._broker.queue(queue).result(offset, 0)
+            result = await self._broker.queue(split_id(job)[0]).result(job, 0)
         except errors.NoResult as error:
             return error
         return unpack(result) if result else None

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
-from wherry.model.names import split_id
 from wherry.tasks import workflow
 from wherry.tasks.function import Function
 from wherry.tasks.handle import Handle, SyncHandle
 from wherry.tasks.policy import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from wherry.model.times import Duration
@@ -34,7 +32,6 @@ class Job(NamedTuple):
         task: the task's name.
         queue: where it waits.
         body: its arguments.
-        headers: what the message says beside them.
         publish: the options of the publish, as for `Queue.publish`.
         takes: whether it is called with what the jobs before it returned.
     """
@@ -42,7 +39,6 @@ class Job(NamedTuple):
     task: str
     queue: str
     body: bytes
-    headers: dict[str, Any]
     publish: dict[str, Any]
     takes: bool = False
 
@@ -186,12 +182,10 @@ class Task(Generic[P, R]):
         Raises:
             ValueError: it is no id.
         """
-        split_id(id)
         return Handle(await self._tasks.broker(), id, self)
 
     def handle_sync(self, id: str) -> SyncHandle[R]:  # noqa: A002
         """The same for code that has no event loop."""
-        split_id(id)
         return SyncHandle(self._tasks.broker_sync(), id, self)
 
     def s(self, *args: P.args, **kwargs: P.kwargs) -> Signature[R]:
@@ -222,12 +216,7 @@ class Task(Generic[P, R]):
             publish["dedupe"] = self._dedupe
         if defined.key is not None:
             publish["key"] = defined.key(*args, **kwargs)
-        return Job(self.name, self.queue, self.function.pack(args, kwargs, takes=takes), {}, publish, takes)
-
-
-async def awaited(value: Coroutine[Any, Any, R] | R) -> R:
-    """What a function returned, or what its coroutine returns."""
-    return await value if isinstance(value, Coroutine) else value
+        return Job(self.name, self.queue, self.function.pack(args, kwargs, takes=takes), publish, takes)
 
 
 OPTION_NAMES = frozenset(each.name for each in fields(Options))

@@ -14,6 +14,7 @@ from uuid import uuid4
 from wherry.conversation.transaction import Gate
 from wherry.model.fields import BATCH_MESSAGES_MAX
 from wherry.model.names import split_id
+from wherry.tasks.context import within_parent
 from wherry.tasks.handle import Handle, SyncHandle
 from wherry.tasks.names import GATE_HEADER, LIST_HEADER
 
@@ -49,12 +50,31 @@ class Planned(NamedTuple):
 
 
 class Plan:
-    """The jobs of a workflow, each after those that it waits for."""
+    """The jobs of a workflow, each after those that it waits for.
 
-    def __init__(self) -> None:
+    Args:
+        whole: the workflow.
+
+    Attributes:
+        ends: the places of those that no other waits for, in their order.
+    """
+
+    def __init__(self, whole: Any) -> None:
         self.jobs: list[Planned] = []
+        self._flow = f"flow.{uuid4().hex}"
+        self._posted: dict[int, Posted] = {}
+        self.ends = self._add(whole, ())
+        self._followers: dict[int, list[int]] = {}
+        for place, planned in enumerate(self.jobs):
+            for before in planned.after:
+                self._followers.setdefault(before, []).append(place)
 
-    def add(self, node: Any, after: tuple[int, ...], before: Any = None) -> tuple[int, ...]:
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the jobs, once all of them are published."""
+        return [self._posted[place].id for place in range(len(self.jobs))]
+
+    def _add(self, node: Any, after: tuple[int, ...], before: Any = None) -> tuple[int, ...]:
         """Adds a call, a chain or a group.
 
         Args:
@@ -67,10 +87,10 @@ class Plan:
         """
         if isinstance(node, Chain):
             for step in node.steps:
-                after, before = self.add(step, after, before), step
+                after, before = self._add(step, after, before), step
             return after
         if isinstance(node, group):
-            return tuple(end for each in node.calls for end in self.add(each, after, before))
+            return tuple(end for each in node.calls for end in self._add(each, after, before))
         takes, lists = bool(after) and not node.immutable, isinstance(before, group)
         planned = Planned(node.task, node.job(takes=takes), after, lists and before.collects, lists)
         self.jobs.append(planned)
@@ -89,36 +109,27 @@ class Plan:
         for start in range(0, len(order), BATCH_MESSAGES_MAX):
             yield order[start : start + BATCH_MESSAGES_MAX]
 
-    def put(self, draft: Draft, places: Iterable[int], flow: str) -> dict[int, Posted]:
-        """Puts jobs into a transaction."""
-        from wherry.tasks.registry import within_parent  # noqa: PLC0415 (it makes these)
-
-        followers = self._followers()
-        posted = {}
+    def put(self, draft: Draft, places: Iterable[int]) -> None:
+        """Puts the jobs at some places into a transaction."""
         for place in places:
             planned = self.jobs[place]
             headers, publish = within_parent(planned.job)
             gate = None
             if planned.after:
-                gate = Gate(f"{flow}.{place}", len(planned.after), strict=not planned.collects)
+                gate = Gate(self._gate_of(place), len(planned.after), strict=not planned.collects)
                 headers |= {GATE_HEADER: gate.name, LIST_HEADER: planned.lists} if planned.job.takes else {}
-            posted[place] = draft.publish(
+            self._posted[place] = draft.publish(
                 planned.job.queue,
                 planned.job.body,
                 headers=headers,
                 track=True,
                 waits_at=gate,
-                counts_for=[f"{flow}.{after}" for after in followers.get(place, ())],
+                counts_for=list(map(self._gate_of, self._followers.get(place, ()))),
                 **publish,
             )
-        return posted
 
-    def _followers(self) -> dict[int, list[int]]:
-        followers: dict[int, list[int]] = {}
-        for place, planned in enumerate(self.jobs):
-            for before in planned.after:
-                followers.setdefault(before, []).append(place)
-        return followers
+    def _gate_of(self, place: int) -> str:
+        return f"{self._flow}.{place}"
 
 
 class Sendable(Generic[R_co]):
@@ -126,23 +137,19 @@ class Sendable(Generic[R_co]):
 
     _tasks: Tasks
 
-    async def _sent(self) -> tuple[Broker, Plan, list[str], tuple[int, ...]]:
-        plan = Plan()
-        ends = plan.add(self, ())
-        broker, flow, posted = await self._tasks.broker(), f"flow.{uuid4().hex}", dict[int, Any]()
+    async def _sent(self) -> tuple[Broker, Plan]:
+        plan, broker = Plan(self), await self._tasks.broker()
         for places in plan.batches():
             async with broker.transaction() as tx:
-                posted |= plan.put(tx, places, flow)
-        return broker, plan, [posted[place].id for place in range(len(plan.jobs))], ends
+                plan.put(tx, places)
+        return broker, plan
 
-    def _sent_sync(self) -> tuple[sync.Broker, Plan, list[str], tuple[int, ...]]:
-        plan = Plan()
-        ends = plan.add(self, ())
-        broker, flow, posted = self._tasks.broker_sync(), f"flow.{uuid4().hex}", dict[int, Any]()
+    def _sent_sync(self) -> tuple[sync.Broker, Plan]:
+        plan, broker = Plan(self), self._tasks.broker_sync()
         for places in plan.batches():
             with broker.transaction() as tx:
-                posted |= plan.put(tx, places, flow)
-        return broker, plan, [posted[place].id for place in range(len(plan.jobs))], ends
+                plan.put(tx, places)
+        return broker, plan
 
     def __or__(self, after: Signature[T]) -> Chain[T]:
         return Chain([self, after])
@@ -158,6 +165,7 @@ class Flow(Handle[R_co]):
     def __init__(self, broker: Broker, jobs: Sequence[str], task: Task[..., R_co]) -> None:
         super().__init__(broker, jobs[-1], task)
         self.jobs = list(jobs)
+        self._broker = broker
 
     async def cancel(self) -> bool:
         """Cancels all of its jobs that have not ended; returns whether there was one."""
@@ -177,6 +185,7 @@ class SyncFlow(SyncHandle[R_co]):
     def __init__(self, broker: sync.Broker, jobs: Sequence[str], task: Task[..., R_co]) -> None:
         super().__init__(broker, jobs[-1], task)
         self.jobs = list(jobs)
+        self._broker = broker
 
     def cancel(self) -> bool:
         """Cancels all of its jobs that have not ended; returns whether there was one."""
@@ -205,13 +214,13 @@ class Chain(Sendable[R_co]):
         Returns:
             The handle of the last call.
         """
-        broker, plan, jobs, _ = await self._sent()
-        return Flow(broker, jobs, plan.jobs[-1].task)
+        broker, plan = await self._sent()
+        return Flow(broker, plan.ids, plan.jobs[-1].task)
 
     def send_sync(self) -> SyncFlow[R_co]:
         """The same from code that has no event loop."""
-        broker, plan, jobs, _ = self._sent_sync()
-        return SyncFlow(broker, jobs, plan.jobs[-1].task)
+        broker, plan = self._sent_sync()
+        return SyncFlow(broker, plan.ids, plan.jobs[-1].task)
 
 
 class group(Sendable[R_co]):  # noqa: N801 (as users of other systems know it)
@@ -235,13 +244,15 @@ class group(Sendable[R_co]):  # noqa: N801 (as users of other systems know it)
 
     async def send(self) -> list[Handle[R_co]]:
         """Publishes all of it in one commit; returns a handle for each of its calls, in their order."""
-        broker, plan, jobs, ends = await self._sent()
-        return [Handle(broker, jobs[place], plan.jobs[place].task) for place in ends]
+        broker, plan = await self._sent()
+        ids = plan.ids
+        return [Handle(broker, ids[place], plan.jobs[place].task) for place in plan.ends]
 
     def send_sync(self) -> list[SyncHandle[R_co]]:
         """The same from code that has no event loop."""
-        broker, plan, jobs, ends = self._sent_sync()
-        return [SyncHandle(broker, jobs[place], plan.jobs[place].task) for place in ends]
+        broker, plan = self._sent_sync()
+        ids = plan.ids
+        return [SyncHandle(broker, ids[place], plan.jobs[place].task) for place in plan.ends]
 
 
 def chain(*steps: Any) -> Chain[Any]:
