@@ -8,6 +8,7 @@ import pytest
 
 import wherry
 from patience import PATIENCE_S
+from wherry.tasks import group
 
 MODULE = """
 import os, time
@@ -20,6 +21,10 @@ def pid(a: int) -> tuple[int, int]:
     print("this is no answer")
     current().progress(0.5, "half")
     return a, os.getpid()
+
+@tasks.task(process=True)
+def total(numbers: list[int], more: int = 0) -> int:
+    return sum(numbers) + more
 
 @tasks.task(process=True, retries=0)
 def fail() -> None:
@@ -74,6 +79,12 @@ async def test_they_run_elsewhere_and_are_used_again(done):
     first, second = await done("pid", 1), await done("pid", 2)
     assert (first[0], second[0]) == (1, 2)
     assert first[1] == second[1]
+
+
+async def test_they_are_called_with_the_results_of_those_that_they_wait_for(tasks, done):
+    total = tasks.known["jobs_of_this_test.total"]
+    flow = await (group([total.s([1, 2]), total.s([3])]) | total.then(more=10)).send()
+    assert await flow.result(PATIENCE_S) == 16
 
 
 async def test_they_fail_as_others_do(done):

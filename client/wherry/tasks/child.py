@@ -21,6 +21,7 @@ from wherry.delivery import Token
 from wherry.tasks.context import Context, running
 from wherry.tasks.function import BadArguments
 from wherry.tasks.policy import Again, after_failure
+from wherry.tasks.values import unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -80,7 +81,7 @@ def work(task: Task[..., Any], call: Mapping[str, Any]) -> dict[str, Any]:
         `result`, or `again` with the seconds to wait and the error's text, or `gave_up` with it.
     """
     try:
-        args, kwargs = task.function.unpack(call["body"])
+        args, kwargs = task.function.unpack(call["body"], *unpack(call["before"]))
         with time_limit(call["timeout"]):
             value = task.function.call(*args, **kwargs)
         return {"result": task.function.pack_result(value)}

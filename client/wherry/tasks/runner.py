@@ -16,7 +16,7 @@ from wherry.tasks.function import BadArguments, module_of
 from wherry.tasks.names import DEADLINE_HEADER, GATE_HEADER, LIST_HEADER, TASK_HEADER
 from wherry.tasks.places import ChildDied, Failed, Processes, Threads
 from wherry.tasks.policy import Again, GivenUp, after_failure
-from wherry.tasks.values import unpack
+from wherry.tasks.values import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,9 +138,9 @@ class Runner:
         if deadline is not None:
             left = deadline - time.time()
             timeout = left if timeout is None else min(timeout, left)
-        if task.defined.process:
-            return await self._in_process(task, message, context, timeout)
         before = await self._before(message)
+        if task.defined.process:
+            return await self._in_process(task, message, before, context, timeout)
         args, kwargs = task.function.unpack(message.body, *before)
         token = running.set(context)
         try:
@@ -194,13 +194,14 @@ class Runner:
             return await call()
 
     async def _in_process(
-        self, task: Task[..., Any], message: Message, context: Context, timeout: float | None
+        self, task: Task[..., Any], message: Message, before: list[Any], context: Context, timeout: float | None
     ) -> bytes:
         function = task.function.call
         call = {
             "module": module_of(function),
             "path": function.__qualname__,
             "body": message.body,
+            "before": pack(before),
             "id": context.id,
             "attempt": context.attempt,
             "token": list(context.token),

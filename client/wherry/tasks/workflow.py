@@ -229,7 +229,7 @@ class group(Sendable[R_co]):  # noqa: N801 (as users of other systems know it)
     Args:
         calls: calls, chains and groups.
         collects: whether what follows goes on although some fail; it is given a `NoResult` in the place of their
-            results then. Otherwise the first that fails fails what follows.
+            results then (a task in a process of its own cannot be). Otherwise the first that fails fails what follows.
     """
 
     def __init__(self, calls: Iterable[Any], *, collects: bool = False) -> None:
