@@ -230,7 +230,7 @@ def test_a_full_queue_refuses_and_says_how_much_it_holds(served):
     assert done.returncode == REFUSED
     said = one_line(done)
     assert "it holds 8 messages, 8 more came, and max_messages is 10" in said
-    assert "8 messages were published before" in said
+    assert "8 messages published before" in said
 
 
 def test_a_stream_waits_for_room_in_a_full_queue(served):
@@ -246,7 +246,7 @@ def test_an_interrupted_stream_says_how_much_is_published(served):
         assert process.stdout.readline() == b"cut/1\n"
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE_S) == 128 + signal.SIGINT
-        assert process.stderr.read() == b"wherry: interrupted (1 messages were published before)\n"
+        assert process.stderr.read() == b"wherry: interrupted (1 message published before)\n"
 
 
 # consume.
@@ -388,7 +388,7 @@ def test_publishing_into_a_queue_that_stays_full_ends_with_the_first_signal(serv
         process.send_signal(signal.SIGTERM)
         said = process.stderr.read()
         assert process.wait(DEADLINE_S) == 128 + signal.SIGTERM
-    assert said.decode() == "wherry: interrupted (1 messages were published before)\n"
+    assert said.decode() == "wherry: interrupted (1 message published before)\n"
 
 
 def test_one_message_is_shown_and_cancelled(served):
@@ -558,10 +558,10 @@ def test_pausing_and_resuming(served):
 def test_purging_and_deleting(served):
     served.out("publish", "gone", *"abc")
     served.out("publish", "gone", "later", "--delay", "1h")
-    assert served.out("queue", "purge", "gone", "--state", "delayed") == "1 messages purged from gone\n"
+    assert served.out("queue", "purge", "gone", "--state", "delayed") == "1 message purged from gone\n"
     assert json.loads(served.out("queue", "purge", "gone", "--json")) == {"queue": "gone", "purged": 3}
     served.out("publish", "gone", "d")
-    assert served.out("queue", "delete", "gone") == "gone deleted, with 1 messages\n"
+    assert served.out("queue", "delete", "gone") == "gone deleted, with 1 message\n"
     assert served.out("queue", "list", "gone") == ""
 
 

@@ -52,7 +52,7 @@ def test_it_stops_after_a_count(served):
     assert served.out("move", "counted", "rest", "--count", "2").startswith("2 messages")
     assert bodies(served, "rest") == ["a", "b"]
     done = served.run("move", "counted", "rest", "--count", "2")
-    assert (done.returncode, done.stdout) == (TIMED_OUT, "1 messages moved from counted to rest\n")
+    assert (done.returncode, done.stdout) == (TIMED_OUT, "1 message moved from counted to rest\n")
     assert done.stderr == "wherry: 1 of 2 messages were not there\n"
 
 

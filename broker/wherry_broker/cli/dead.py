@@ -105,7 +105,8 @@ def redrive(given: Globals, /, queue: str, to: str | None, rate: float | None, d
         if given.json:
             output.as_json({"queue": queue, "to": to or queue, "redriven": 0 if dry_run else total, "found": total})
         else:
-            click.echo(f"{total} messages {'would be' if dry_run else 'were'} redriven from {queue} to {to or queue}")
+            verb = "would be" if dry_run else "was" if total == 1 else "were"
+            click.echo(f"{output.counted(total, 'message')} {verb} redriven from {queue} to {to or queue}")
 
     return remote.run(given, run)
 
@@ -122,6 +123,6 @@ def purge(given: Globals, /, queue: str, **flags: Any) -> int:
         if given.json:
             output.as_json({"queue": queue, "purged": total})
         else:
-            click.echo(f"{total} dead messages purged from {queue}")
+            click.echo(f"{output.counted(total, 'dead message')} purged from {queue}")
 
     return remote.run(given, run)

@@ -241,10 +241,11 @@ def repaired_lines(told: Repaired, directory: Path) -> list[str]:
             f"{low}" if high == low + 1 else f"{low} to {high - 1}" for low, high in ranges[:RANGES_SHOWN]
         )
         more = f", and {len(ranges) - RANGES_SHOWN} more ranges" if len(ranges) > RANGES_SHOWN else ""
-        lines.append(f"lost: {sum(high - low for low, high in ranges)} messages of {name}: {shown}{more}")
+        lost = output.counted(sum(high - low for low, high in ranges), "message")
+        lines.append(f"lost: {lost} of {name}: {shown}{more}")
     if told.damages:
         lines += _caveats(told)
-        lines.append(f"repaired: {told.kept} messages are left")
+        lines.append(f"repaired: {output.counted(told.kept, 'message')} left")
     elif told.torn is None:
         return ["the log is whole: nothing to repair"]
     lines.append(f"the bytes as they were are kept in {directory / told.aside}")

@@ -80,7 +80,7 @@ def _tell(given: Globals, moving: Moving, count: int | None) -> int:
     if given.json:
         output.as_json({"from": moving.source.name, "to": moving.target.name, "moved": total})
     else:
-        click.echo(f"{total} messages moved from {moving.source.name} to {moving.target.name}")
+        click.echo(f"{output.counted(total, 'message')} moved from {moving.source.name} to {moving.target.name}")
     if count is not None and total < count:
         fail(f"{count - total} of {count} messages were not there", Exit.TIMED_OUT)
     return Exit.DONE

@@ -88,6 +88,11 @@ def plain(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
 
 
+def counted(count: int, noun: str) -> str:
+    """So many of something: `1 message`, `2 messages`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def body_cell(body: bytes) -> str:
     """A body for one cell: as text if it is any, and cut to fit on a terminal."""
     text = body.decode("utf-8", "backslashreplace")

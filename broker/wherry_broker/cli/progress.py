@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from wherry_broker.cli.output import counted
+
 QUIET_S = 1.0
 EVERY_S = 0.2
 BAR = 30
@@ -61,7 +63,7 @@ class Progress(Line):
         self._verb = verb
 
     def _text(self, rate: float) -> str:
-        return f"{self._verb} {self.count:,} messages, {rate:,.0f} a second"
+        return f"{self._verb} {counted(self.count, 'message')}, {rate:,.0f} a second"
 
 
 class Copying(Line):

@@ -200,7 +200,7 @@ def _publish_stream(given: Globals, separator: bytes, timeout: float, sending: S
         return remote.run(given, work, TIMEOUT_S)
     except Failure as failure:
         if sending.progress.count:
-            fail(f"{failure} ({sending.progress.count:,} messages were published before)", failure.code)
+            fail(f"{failure} ({output.counted(sending.progress.count, 'message')} published before)", failure.code)
         raise
     finally:
         sending.progress.end()

@@ -9,6 +9,7 @@ import click
 
 from wherry_broker.cli import output, remote
 from wherry_broker.cli.options import given_options, queue_options
+from wherry_broker.cli.output import counted
 from wherry_broker.cli.params import QUEUE
 
 if TYPE_CHECKING:
@@ -26,15 +27,20 @@ def command() -> None:
     """List, declare, alter, look at, purge, pause or delete queues."""
 
 
-def _on_queue(given: Globals, queue: str, work: Callable[[wherry.Queue], Awaitable[dict[str, Any]]], text: str) -> int:
-    """Does something to a queue, and says so: `text`, filled in with what the work returned."""
+def _on_queue(
+    given: Globals,
+    queue: str,
+    work: Callable[[wherry.Queue], Awaitable[dict[str, Any]]],
+    said: Callable[[dict[str, Any]], str],
+) -> int:
+    """Does something to a queue, and says so: with --json what the work returned, else what `said` makes of that."""
 
     async def run(broker: wherry.Broker) -> None:
         told = {"queue": queue, **await work(broker.queue(queue))}
         if given.json:
             output.as_json(told)
         else:
-            click.echo(text.format(**told))
+            click.echo(said(told))
 
     return remote.run(given, run)
 
@@ -107,7 +113,7 @@ def alter(given: Globals, /, queue: str, **flags: Any) -> int:
     async def work(target: wherry.Queue) -> dict[str, Any]:
         return {"options": (await target.alter(**options)).options}
 
-    return _on_queue(given, queue, work, "{queue} altered")
+    return _on_queue(given, queue, work, lambda _: f"{queue} altered")
 
 
 @command.command("purge", short_help="Remove messages from a queue.")
@@ -122,7 +128,7 @@ def purge(given: Globals, /, queue: str, states: tuple[str, ...]) -> int:
     async def work(target: wherry.Queue) -> dict[str, Any]:
         return {"purged": await target.purge(*states)}
 
-    return _on_queue(given, queue, work, "{purged} messages purged from {queue}")
+    return _on_queue(given, queue, work, lambda told: f"{counted(told['purged'], 'message')} purged from {queue}")
 
 
 @command.command("delete", short_help="Remove a queue with all that it holds.")
@@ -134,7 +140,7 @@ def delete(given: Globals, /, queue: str) -> int:
     async def work(target: wherry.Queue) -> dict[str, Any]:
         return {"deleted": await target.delete()}
 
-    return _on_queue(given, queue, work, "{queue} deleted, with {deleted} messages")
+    return _on_queue(given, queue, work, lambda told: f"{queue} deleted, with {counted(told['deleted'], 'message')}")
 
 
 @command.command("pause", short_help="Stop the deliveries of a queue.")
@@ -147,7 +153,7 @@ def pause(given: Globals, /, queue: str) -> int:
         await target.pause()
         return {"paused": True}
 
-    return _on_queue(given, queue, work, "{queue} paused")
+    return _on_queue(given, queue, work, lambda _: f"{queue} paused")
 
 
 @command.command("resume", short_help="Start the deliveries of a queue again.")
@@ -160,7 +166,7 @@ def resume(given: Globals, /, queue: str) -> int:
         await target.resume()
         return {"paused": False}
 
-    return _on_queue(given, queue, work, "{queue} resumed")
+    return _on_queue(given, queue, work, lambda _: f"{queue} resumed")
 
 
 @command.command("peek", short_help="Look at messages without taking them.")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wherry_broker.cli import remote
+from wherry_broker.cli import output, remote
 from wherry_broker.cli.params import SIZE
 from wherry_broker.cli.root import Globals, fail
 
@@ -83,8 +83,9 @@ def command(
         max_jobs or 0,
         max_memory or 0,
     )
-    count = sum(len(served[name]) for name in (queues or served))
-    text = f"wherry worker ready: {count} tasks in {len(queues or served)} queues, {processes} x {concurrency} jobs"
+    what = output.counted(sum(len(served[name]) for name in (queues or served)), "task")
+    where = output.counted(len(queues or served), "queue")
+    text = f"wherry worker ready: {what} in {where}, {processes} x {concurrency} jobs"
     return asyncio.run(_run(settings, processes, log_level.upper(), lambda: click.echo(text), reload=reload))
 
 

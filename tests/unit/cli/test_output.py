@@ -32,3 +32,10 @@ def test_a_line_of_json_is_one_line_whatever_is_in_it():
 
 def test_a_body_that_is_no_text_is_shown_escaped():
     assert output.body_cell(b"a\xff") == r"a\xff"
+
+
+@pytest.mark.parametrize(
+    ("count", "told"), [(0, "0 messages"), (1, "1 message"), (2, "2 messages"), (1234, "1,234 messages")]
+)
+def test_so_many_of_something(count, told):
+    assert output.counted(count, "message") == told
