@@ -19,10 +19,10 @@ sim: export WHERRY_TEST_REPAIRS ?= 5000
 sim: export WHERRY_TEST_CASES ?= 50000
 fuzz: export WHERRY_TEST_SECONDS ?= 1800
 
-.PHONY: help venv check test ci ci-long sim crash pyright docs fuzz bench bench-log bench-peers bench-semantics bench-client docker-test format wheel clean
+.PHONY: help venv check test ci ci-long sim crash pyright docs fuzz bench bench-log bench-peers bench-semantics bench-client bench-instructions docker-test format wheel clean
 
 help:  ## list these
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(VENV)  ## make .venv with all that development needs
 .venv/bin/ruff:
@@ -75,6 +75,9 @@ bench-semantics: $(VENV)  ## what operations cost as queues grow, and many queue
 
 bench-client: $(VENV)  ## what a message costs a client; ARGS="--quick" for less
 	$(BIN)python bench/client.py $(ARGS)
+
+bench-instructions: $(VENV)  ## instructions a message costs the broker, against bench/instructions.json; needs valgrind
+	$(BIN)python bench/instructions.py $(ARGS)
 
 docker-test:  ## build the image and run it; needs root, buildah and mmdebstrap
 	tests/docker/build_and_run.sh
