@@ -62,6 +62,19 @@ async def test_they_nest(working, add, total):
         assert await (await chord([inner, add.s(0, 1)], total.then()).send()).result(PATIENCE_S) == 12 + 27 + 1
 
 
+async def test_a_callback_has_results_in_the_order_of_the_calls_whichever_of_them_waited(tasks, working, add):
+    @tasks.task
+    async def listed(numbers: list[int]) -> list[int]:
+        return numbers
+
+    def call(n):
+        return add.s(n, 0) | add.then(0) if n in (1, 4, 5) else add.s(n, 0)
+
+    async with working():
+        flow = await chord(map(call, range(8)), listed.then()).send()
+        assert await flow.result(PATIENCE_S) == list(range(8))
+
+
 async def test_what_fails_fails_all_that_waits_for_it(working, add, total, fail):
     async with working():
         flow = await (chord([add.s(1, 1), fail.s()], total.then()) | add.then(1)).send()

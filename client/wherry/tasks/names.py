@@ -9,5 +9,8 @@ GATE_HEADER = "gate"
 """The gate at which this job waited for others, whose results it is called with; empty for no results."""
 LIST_HEADER = "list"
 """Whether these results are a list although there is one only: it waited for a group."""
+LATER_HEADER = "later"
+"""The places, among these results, of jobs that did not wait themselves: they were published after those that did.
+Packed; it is not there when these are the last ones."""
 PARENT_HEADER = "parent"
 """The id of the job that has sent this one."""

@@ -13,7 +13,7 @@ from wherry import errors
 from wherry.model.names import split_id
 from wherry.tasks.context import Context, running
 from wherry.tasks.function import BadArguments, module_of
-from wherry.tasks.names import DEADLINE_HEADER, GATE_HEADER, LIST_HEADER, TASK_HEADER
+from wherry.tasks.names import DEADLINE_HEADER, GATE_HEADER, LATER_HEADER, LIST_HEADER, TASK_HEADER
 from wherry.tasks.places import ChildDied, Failed, Processes, Threads
 from wherry.tasks.policy import Again, GivenUp, after_failure
 from wherry.tasks.values import pack, unpack
@@ -154,7 +154,9 @@ class Runner:
         name = message.headers.get(GATE_HEADER)
         if not name:
             return []
-        results = await self._all((await self._broker.gate(name)).members)
+        members = (await self._broker.gate(name)).members
+        later = unpack(message.headers[LATER_HEADER]) if LATER_HEADER in message.headers else []
+        results = await self._all(in_order(members, later))
         return results if len(results) == 1 and not message.headers.get(LIST_HEADER) else [results]
 
     async def _all(self, jobs: Sequence[str]) -> list[Any]:
@@ -231,6 +233,19 @@ class Runner:
         else:
             logger.info("job %s of task %r failed, again in %.1f s: %s", message.id, task.name, decided.delay, error)
             message.nack(error, delay=decided.delay)
+
+
+def in_order(members: Sequence[str], later: Sequence[int]) -> list[str]:
+    """The members of a gate, which come as they were published, as the workflow has them.
+
+    Args:
+        members: their ids.
+        later: the places of those that were published after the others, rising.
+    """
+    result = list(members[: len(members) - len(later)])
+    for place, job in zip(later, members[len(result) :], strict=True):
+        result.insert(place, job)
+    return result
 
 
 def _forget(work: asyncio.Future[Any]) -> None:

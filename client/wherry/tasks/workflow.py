@@ -16,7 +16,8 @@ from wherry.model.fields import BATCH_MESSAGES_MAX
 from wherry.model.names import split_id
 from wherry.tasks.context import within_parent
 from wherry.tasks.handle import Handle, SyncHandle
-from wherry.tasks.names import GATE_HEADER, LIST_HEADER
+from wherry.tasks.names import GATE_HEADER, LATER_HEADER, LIST_HEADER
+from wherry.tasks.values import pack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -117,7 +118,7 @@ class Plan:
             gate = None
             if planned.after:
                 gate = Gate(self._gate_of(place), len(planned.after), strict=not planned.collects)
-                headers |= {GATE_HEADER: gate.name, LIST_HEADER: planned.lists} if planned.job.takes else {}
+                headers |= self._taking(planned, gate) if planned.job.takes else {}
             self._posted[place] = draft.publish(
                 planned.job.queue,
                 planned.job.body,
@@ -127,6 +128,14 @@ class Plan:
                 counts_for=list(map(self._gate_of, self._followers.get(place, ()))),
                 **publish,
             )
+
+    def _taking(self, planned: Planned, gate: Gate) -> dict[str, Any]:
+        """The headers that say which results a job is called with, in which order."""
+        headers: dict[str, Any] = {GATE_HEADER: gate.name, LIST_HEADER: planned.lists}
+        later = [place for place, before in enumerate(planned.after) if not self.jobs[before].after]
+        if later and later[0] < len(planned.after) - len(later):  # a gate has its members as they were published
+            headers[LATER_HEADER] = pack(later)
+        return headers
 
     def _gate_of(self, place: int) -> str:
         return f"{self._flow}.{place}"
