@@ -19,7 +19,7 @@ sim: export WHERRY_TEST_REPAIRS ?= 5000
 sim: export WHERRY_TEST_CASES ?= 50000
 fuzz: export WHERRY_TEST_SECONDS ?= 1800
 
-.PHONY: help venv check test ci ci-long sim crash pyright docs fuzz bench bench-log bench-peers bench-semantics bench-client bench-instructions docker-test format wheel clean
+.PHONY: help venv check test ci ci-long sim crash pyright docs fuzz bench bench-log bench-peers bench-semantics bench-client bench-instructions bench-tasks docker-test format wheel clean
 
 help:  ## list these
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +78,10 @@ bench-client: $(VENV)  ## what a message costs a client; ARGS="--quick" for less
 
 bench-instructions: $(VENV)  ## instructions a message costs the broker, against bench/instructions.json; needs valgrind
 	$(BIN)python bench/instructions.py $(ARGS)
+
+bench-tasks: $(VENV)  ## tasks that do nothing, beside Celery, Dramatiq, RQ and Taskiq on Redis, or Valkey
+	$(BIN)pip install --quiet -e '.[peers]'
+	$(BIN)python bench/tasks.py $(ARGS)
 
 docker-test:  ## build the image and run it; needs root, buildah and mmdebstrap
 	tests/docker/build_and_run.sh

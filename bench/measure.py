@@ -75,10 +75,10 @@ class Child:
             raise RuntimeError(f"{self._process.args!r} ended with {self._process.wait()}")
         return line.strip()
 
-    def go(self) -> None:
+    def go(self, line: str = "go") -> None:
         """Tells it to begin."""
         assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
+        self._process.stdin.write(f"{line}\n")
         self._process.stdin.flush()
 
     def result(self) -> dict[str, Any]:
