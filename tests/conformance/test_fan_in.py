@@ -37,3 +37,17 @@ def test_a_strict_gate_fails_with_the_first(client):
     found = client.queue("done").find(then.id)
     assert (found.state, found.reason) == ("dead", "gate")
     assert found.error == f"{work[1].id}, which it waited for, is dead: bad"
+
+
+def test_the_results_of_many_come_at_once(client):
+    with client.transaction() as tx:
+        many = tx.publish_many("work", [b"0", "1", b"2"], track=True)
+        alone = tx.publish("other", b"3", track=True)
+    for message in [*client.queue("work").get(2, wait=5), *client.queue("other").get(wait=5)]:
+        message.ack(b"did " + message.body) if message.body != b"1" else message.reject("bad")
+    ids = [posted.id for posted in (alone, *many)]
+    done, first, failed, waiting = client.results(ids)
+    assert (done, first) == (b"did 3", b"did 0")
+    assert isinstance(failed, wherry.JobFailed)
+    assert failed.error == "bad"
+    assert isinstance(waiting, wherry.RequestTimeout)

@@ -378,6 +378,7 @@ LIMITS = {
     "value of a store": fields.VALUE_BYTES_MAX,
     "watches of a connection": watching.WATCHES_MAX,
     "bytes of a fetch": storing.FETCH_BYTES_MAX,
+    "bytes of a RESULTS": storing.FETCH_BYTES_MAX,
     "sessions without a connection": sessions.AWAY_MAX,
     "answers to SETTLEs that are kept for a client": consumers.ANSWERS_MAX,
     "queues of a page": view.PAGE_QUEUES_MAX,

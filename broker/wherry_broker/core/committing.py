@@ -62,7 +62,7 @@ class Part:
             Refusal: invalid, they name a message twice; stale_delivery, one is not leased as it says.
         """
         queue = self.queue
-        decide.check_ranges(queue, [row for settle in settles for row in settle.deliveries])
+        decide.check_ranges(queue.name, [row for settle in settles for row in settle.deliveries])
         for settle in settles:
             held, stale = decide.match(state, queue, settle)
             if stale:

@@ -230,7 +230,7 @@ def match(state: State, queue: Queue, command: commands.Settle) -> tuple[list[He
     """
     held: list[Held] = []
     stale: list[tuple[int, int]] = []
-    check_ranges(queue, command.deliveries)
+    check_ranges(queue.name, command.deliveries)
     for first, count, attempt in command.deliveries:
         position, end = first, first + count
         for span in queue.spans(first, end) if command.epoch == state.epoch else ():
@@ -258,8 +258,12 @@ def check_lease(queue: Queue, lease_ms: int) -> None:
         raise Refusal("invalid", str(error), queue=queue.name) from error
 
 
-def check_ranges(queue: Queue, ranges: Sequence[tuple[int, ...]]) -> None:
+def check_ranges(queue: str, ranges: Sequence[tuple[int, ...]]) -> None:
     """Checks ranges of offsets that stand in one command: each begins with its first offset and its count.
+
+    Args:
+        queue: the name of the queue that they are of.
+        ranges: the ranges.
 
     Raises:
         Refusal: invalid, ranges overlap, or they are too many messages.
@@ -267,11 +271,11 @@ def check_ranges(queue: Queue, ranges: Sequence[tuple[int, ...]]) -> None:
     total = sum(each[1] for each in ranges)
     if total > BATCH_MESSAGES_MAX:
         text = f"{total} messages in one command are over the limit of {BATCH_MESSAGES_MAX}"
-        raise Refusal("invalid", text, queue=queue.name)
+        raise Refusal("invalid", text, queue=queue)
     end = 0
     for first, count, *_ in sorted(ranges) if len(ranges) > 1 else ():
         if first < end:
-            raise Refusal("invalid", f"offset {first} stands in two ranges of one command", queue=queue.name)
+            raise Refusal("invalid", f"offset {first} stands in two ranges of one command", queue=queue)
         end = first + count
 
 

@@ -100,7 +100,7 @@ def _parts(queue: Queue, ranges: tuple[Range, ...]) -> Iterator[Part]:
     Raises:
         Refusal: invalid, ranges overlap, or they are too many messages.
     """
-    decide.check_ranges(queue, ranges)
+    decide.check_ranges(queue.name, ranges)
     for first, count in sorted(ranges):
         for span in queue.spans(first, first + count):
             yield Part(span, max(span.low, first), min(span.high, first + count))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from wherry.model import commands, replies
-from wherry_broker.core import tracking, why
+from wherry.model.fields import HEADER_BYTES_MAX
+from wherry_broker.core import decide, records, tracking, why
 from wherry_broker.core.batch import DEAD, DELAYED, LEASED, READY, STATE_NAMES
 from wherry_broker.core.lookups import LOOK_BYTES
 from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.stores import Store, Watch
+from wherry_broker.core.storing import FETCH_BYTES_MAX
 
 if TYPE_CHECKING:
+    from wherry.model.fields import UnresultedRow
     from wherry_broker.core.answers import Answers
     from wherry_broker.core.batch import Batch, Span
     from wherry_broker.core.consumers import Session
@@ -22,6 +27,12 @@ if TYPE_CHECKING:
     from wherry_broker.core.watching import Watching
 
 SECOND_MS = 1_000
+LENGTH_BYTES = 4
+UNRESULTED_BYTES = 32
+"""What a row takes at most that has no texts but a state."""
+RESULTS_HEADER_BYTES_MAX = HEADER_BYTES_MAX - 64
+SETTLED_HEAD = b'{"state":"settled"'
+"""How the outcome of a message begins that was settled."""
 
 
 class Inquiring:
@@ -61,6 +72,27 @@ class Inquiring:
             session.answered_bytes += outcome.block.size
             self._answers.say(session, _ended(command.request, outcome), outcome.queue.mark)
 
+    def results(self, session: Session, command: commands.ReadResults, _now_ms: int) -> None:
+        """Tells the results of messages, as many as fit into an answer."""
+        queue = self._state.names.get(command.queue)
+        decide.check_ranges(command.queue, command.ranges)
+        page, mark = Page(), queue.mark if queue is not None else 0
+        for offset in chain.from_iterable(range(first, first + count) for first, count in command.ranges):
+            outcome = tracking.outcome_of(self._state, command.queue, offset)
+            if outcome is None:
+                span = queue.span_at(offset) if queue is not None else None
+                fits = page.lack("" if span is None else STATE_NAMES[span.state])
+            else:
+                mark = max(mark, outcome.queue.mark)
+                fits = page.add(outcome)
+            if not fits:
+                break
+        if self._lookups.has_bytes(session, command, page.absent):
+            self._lookups.count(session, LOOK_BYTES)
+            reply = page.reply(command.request)
+            session.answered_bytes += len(reply.block) + LENGTH_BYTES * reply.answered
+            self._answers.say(session, reply, mark)
+
     def _wait(self, session: Session, command: commands.Status, queue: Queue, span: Span, now_ms: int) -> None:
         if not span.batch.envelope.tracked:
             text = f"message {command.queue}/{command.offset} is not tracked: nobody will know how it ended"
@@ -81,6 +113,63 @@ class Inquiring:
         if queue is None or span is None:  # it has ended, and that is forgotten already
             return replies.Error(command.request, "not_found", _unknown(command).text, queue=command.queue)
         return replies.Told(command.request, status_of(queue, span, command.offset, now_ms))
+
+
+class Page:
+    """The results of as many messages as one answer takes, at least one.
+
+    Attributes:
+        absent: the outcomes whose bytes are not in memory.
+    """
+
+    def __init__(self) -> None:
+        self.absent: list[Batch] = []
+        self._found: list[Batch | str] = []
+        self._room_bytes = FETCH_BYTES_MAX
+        self._header_bytes = RESULTS_HEADER_BYTES_MAX
+
+    def add(self, outcome: Batch) -> bool:
+        """Takes how a message ended; False when it does not fit."""
+        if outcome.block.data is None:
+            self.absent.append(outcome)
+        is_long = outcome.block.data is None or not outcome.block.data.startswith(SETTLED_HEAD)
+        return self._take(outcome, outcome.block.size, tracking.HEAD_BYTES_MAX if is_long else 0)
+
+    def lack(self, state: str) -> bool:
+        """Takes that a message has not ended, and is in a state; "" when nothing is known of it."""
+        return self._take(state, 0, UNRESULTED_BYTES)
+
+    def _take(self, found: Batch | str, size: int, header_bytes: int) -> bool:
+        self._room_bytes -= size
+        self._header_bytes -= LENGTH_BYTES + header_bytes
+        if self._found and min(self._room_bytes, self._header_bytes) < 0:
+            return False
+        self._found.append(found)
+        return True
+
+    def reply(self, request: int) -> replies.Results:
+        """The answer; all bytes must be in memory."""
+        results: list[bytes] = []
+        unresulted: list[UnresultedRow] = []
+        for position, found in enumerate(self._found):
+            state, reason, error, result = _came_of(found)
+            results.append(result)
+            if state != records.SETTLED:
+                unresulted.append((position, state, reason, error))
+        lengths = struct.pack(f">{len(results)}I", *map(len, results))
+        return replies.Results(request, len(results), lengths, tuple(unresulted), b"".join(results))
+
+
+def _came_of(found: Batch | str) -> tuple[str, str, str, bytes]:
+    """(state, reason, error, result) of a message, from its outcome, or from the state that it is in."""
+    if isinstance(found, str):
+        return found, "", "", b""
+    data = found.block.data
+    assert data is not None
+    if data.startswith(SETTLED_HEAD):  # there may be many: what is not asked for is not read
+        return records.SETTLED, "", "", data.partition(b"\n")[2]
+    status, _ = tracking.read_outcome(data)
+    return status["state"], status.get("reason", ""), status.get("error", ""), b""
 
 
 def _unknown(command: commands.Status) -> Refusal:

@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 ANSWER_BYTES_MAX = 4_194_304
 """How much one session is answered by requests that only look, before it has taken some of it."""
-Waiting = commands.Peek | commands.Redrive | commands.Fetch | commands.Increment | commands.Watch | commands.Status
+Waiting = (
+    commands.Peek
+    | commands.Redrive
+    | commands.Fetch
+    | commands.Increment
+    | commands.Watch
+    | commands.Status
+    | commands.ReadResults
+)
 """What may have to wait for bytes that only the log has."""
 ROW_BYTES = 64
 """What a row of ids counts."""

@@ -134,6 +134,7 @@ class Shard:
             commands.Info: self._lookups.info,
             commands.Peek: self._lookups.peek,
             commands.Status: self._inquiring.status,
+            commands.ReadResults: self._inquiring.results,
         }
 
     # The log's side; see Ledger.

@@ -17,12 +17,14 @@ from wherry.aio.store import Store
 from wherry.aio.topic import Topic
 from wherry.aio.transaction import Transaction
 from wherry.conversation import Conversation, asks, scheduling
+from wherry.conversation.gathering import Gathering
 from wherry.model.times import Duration, to_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Iterable
     from types import TracebackType
 
+    from wherry import errors
     from wherry.model.options import GateInfo, QueueCounts, Snapshot
     from wherry.model.schedules import ScheduleInfo, ScheduleOptions
 
@@ -196,6 +198,20 @@ class Broker:
             page, skip = await self._link.ask(asks.gate(name, skip))
             found.members.extend(page.members)
         return found
+
+    async def results(self, messages: Iterable[str]) -> list[bytes | errors.WherryError]:
+        """What the consumers of tracked messages have returned, of many at once; waits for none.
+
+        Args:
+            messages: their ids, of any queues.
+
+        Returns:
+            For each of them, in their order, what `Queue.result` returns, or what it raises when it waits for nothing.
+        """
+        gathering = Gathering(messages)
+        while (ask := gathering.next()) is not None:
+            gathering.take(await self._link.ask(ask))
+        return gathering.found
 
     async def ping(self) -> float:
         """Asks the broker for a sign of life; returns the seconds that it took."""

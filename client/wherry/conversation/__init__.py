@@ -312,6 +312,7 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[Event]]] = {
     replies.Counted: Conversation._answered,  # noqa: SLF001
     replies.Gate: Conversation._answered,  # noqa: SLF001
     replies.Told: Conversation._answered,  # noqa: SLF001
+    replies.Results: Conversation._answered,  # noqa: SLF001
     replies.Routed: Conversation._answered,  # noqa: SLF001
     replies.Committed: Conversation._answered,  # noqa: SLF001
     replies.Schedules: Conversation._answered,  # noqa: SLF001

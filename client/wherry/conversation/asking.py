@@ -46,6 +46,7 @@ REPEATABLE = frozenset(
         commands.Expire,
         commands.Watch,
         commands.Status,
+        commands.ReadResults,
     }
 )
 """Requests that do no more when they are done twice, and so are sent again when their answer is lost."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from wherry import errors
 from wherry.conversation.asks import check_queue_name
 from wherry.conversation.composing import check_size, envelope_of
-from wherry.conversation.content import UNSET, Unset, compose
+from wherry.conversation.content import UNSET, Unset, compose, compose_many
 from wherry.conversation.leased import error_text, result_bytes
 from wherry.conversation.pending import Envelope, Settle
 from wherry.conversation.requesting import reply_of
@@ -22,7 +22,7 @@ from wherry.model.times import Duration, to_ms
 from wherry.wire.messages import pack_sizes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from wherry.conversation.leased import Leased
@@ -190,11 +190,38 @@ class Draft:
             Invalid: a value is out of its range.
         """
         envelope = envelope_of(priority, key, dedupe, delay, at, ttl, track)
-        names = (counts_for,) if isinstance(counts_for, str) else counts_for
-        gates: tuple[_GateRow, ...] = tuple((name, 0, False) for name in names if name)
+        gates = _gate_rows(counts_for)
         if waits_at is not None:
             gates += ((waits_at.name, waits_at.expects, waits_at.strict),)
         return self._publish(_name_of(queue), envelope, *compose(body, headers, json, pack), gates)
+
+    def publish_many(
+        self,
+        queue: Any,
+        bodies: Iterable[bytes | str],
+        *,
+        headers: Mapping[str, HeaderValue] | None = None,
+        delay: Duration | None = None,
+        at: datetime | None = None,
+        ttl: Duration | None = None,
+        priority: int = 0,
+        key: str = "",
+        track: bool = False,
+        counts_for: str | Sequence[str] = (),
+    ) -> list[Posted]:
+        """Publishes messages that share all but their bodies, once this is committed; see `publish`.
+
+        Returns:
+            What will have their receipts, in their order.
+
+        Raises:
+            TooLarge: the transaction would be larger than a frame may be.
+            Invalid: a value is out of its range.
+        """
+        name, gates = _name_of(queue), _gate_rows(counts_for)
+        envelope = envelope_of(priority, key, "", delay, at, ttl, track)
+        packed, each = compose_many(bodies, headers, UNSET, UNSET)
+        return [self._publish(name, envelope, packed, body, gates) for body in each]
 
     def reply(
         self,
@@ -390,6 +417,11 @@ class Draft:
             text = f"what a transaction says of its messages is over the limit of {HEADER_BYTES_MAX} bytes"
             raise errors.TooLarge(text)
         self._header_bytes += size
+
+
+def _gate_rows(counts_for: str | Sequence[str]) -> tuple[_GateRow, ...]:
+    names = (counts_for,) if isinstance(counts_for, str) else counts_for
+    return tuple((name, 0, False) for name in names if name)
 
 
 def _name_of(queue: Any) -> str:

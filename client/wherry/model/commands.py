@@ -261,6 +261,14 @@ class Peek(NamedTuple):
     limit: U16 = 10
 
 
+class ReadResults(NamedTuple):
+    """Asks what the consumers of tracked messages have returned, and how those ended that have no result."""
+
+    request: U32
+    queue: QueueName
+    ranges: Ranges
+
+
 class Schedule(NamedTuple):
     """Has the broker publish a message at moments to come, or sees that it does so already."""
 
@@ -419,6 +427,7 @@ Request = (
     | Expire
     | Watch
     | Status
+    | ReadResults
     | Schedule
     | Unschedule
     | ListSchedules

@@ -239,6 +239,9 @@ GateMembers = Annotated[tuple[GateMember, ...], rows("gate members", _queue, _u6
 CommittedRow = tuple[int, bool, str]
 """(first offset, duplicate, durability)"""
 CommittedRows = Annotated[tuple[CommittedRow, ...], rows("committed", _u64, _flag, _name, high=COMMIT_ROWS_MAX)]
+UnresultedRow = tuple[int, str, str, str]
+"""(position of its message in the request, state, reason, error)"""
+Unresulted = Annotated[tuple[UnresultedRow, ...], rows("unresulted", _u32, _name, _name, _text)]
 ScheduleRow = tuple[
     *tuple[str, str, str, str, int, int, int, int, int, int, str, int, str, str, int],
     *tuple[int, bool, int, int, int, int, str, int, int, int, int, str],

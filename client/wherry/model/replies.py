@@ -31,6 +31,7 @@ from wherry.model.fields import (
     SettledRows,
     Spans,
     Text,
+    Unresulted,
     ValueRows,
 )
 
@@ -174,6 +175,19 @@ class Told(NamedTuple):
     block: bytes = b""
 
 
+class Results(NamedTuple):
+    """Answers READRESULTS: the results of the first `answered` messages; the rest is to be asked for again.
+
+    A message without a result has an empty one, and a row that says why.
+    """
+
+    request: U32
+    answered: U32
+    lengths: Binary
+    unresulted: Unresulted = ()
+    block: bytes = b""
+
+
 class Gate(NamedTuple):
     """Answers READGATE: the message that waits (or waited) there, how the others do, and a page of which they are."""
 
@@ -240,6 +254,7 @@ Reply = (
     | Values
     | Counted
     | Told
+    | Results
     | Gate
     | Error
 )

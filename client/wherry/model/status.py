@@ -114,8 +114,22 @@ class Status:
             raise errors.RequestTimeout(f"message {self.id} has not ended: {self.why}", outcome_unknown=False)
         if self.result is not None:
             return self.result
-        kind = errors.NO_RESULTS.get(self.state, errors.JobRemoved)
-        raise kind(f"message {self.id} has no result: {self.why}", self.state, self.reason, self.error)
+        raise no_result(self.id, self.state, self.reason, self.error, self.why)
+
+
+def no_result(message: str, state: str, reason: str, error: str, why: str = "") -> errors.NoResult:
+    """What is raised for a message that has ended without a result.
+
+    Args:
+        message: its id.
+        state: how it ended.
+        reason: why it is dead.
+        error: what was said of that.
+        why: all of that in one line; it is made when not given.
+    """
+    said = why or f"it is {': '.join(filter(None, (state, reason, error)))}"
+    kind = errors.NO_RESULTS.get(state, errors.JobRemoved)
+    return kind(f"message {message} has no result: {said}", state, reason, error)
 
 
 def _scaled(value: int | None, by: int) -> float | None:

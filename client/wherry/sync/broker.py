@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from wherry import tracing
 from wherry.address import parse_urls
 from wherry.conversation import Conversation, asks, scheduling
+from wherry.conversation.gathering import Gathering
 from wherry.model.times import Duration, to_ms
 from wherry.sync.link import Link
 from wherry.sync.queue import Queue
@@ -17,9 +18,10 @@ from wherry.sync.topic import Topic
 from wherry.sync.transaction import Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from types import TracebackType
 
+    from wherry import errors
     from wherry.model.options import GateInfo, QueueCounts, Snapshot
     from wherry.model.schedules import ScheduleInfo, ScheduleOptions
 
@@ -186,6 +188,20 @@ class Broker:
             page, skip = self._link.ask(asks.gate(name, skip))
             found.members.extend(page.members)
         return found
+
+    def results(self, messages: Iterable[str]) -> list[bytes | errors.WherryError]:
+        """What the consumers of tracked messages have returned, of many at once; waits for none.
+
+        Args:
+            messages: their ids, of any queues.
+
+        Returns:
+            For each of them, in their order, what `Queue.result` returns, or what it raises when it waits for nothing.
+        """
+        gathering = Gathering(messages)
+        while (ask := gathering.next()) is not None:
+            gathering.take(self._link.ask(ask))
+        return gathering.found
 
     def ping(self) -> float:
         """Asks the broker for a sign of life; returns the seconds that it took."""

@@ -94,3 +94,9 @@ class TracedTransaction(Transaction):
     ) -> Posted:
         """As `Transaction.publish`."""
         return super().publish(queue, body, headers=tracing.carried(headers), **options)
+
+    def publish_many(
+        self, queue: Any, bodies: Any, *, headers: Mapping[str, HeaderValue] | None = None, **options: Any
+    ) -> list[Posted]:
+        """As `Transaction.publish_many`."""
+        return super().publish_many(queue, bodies, headers=tracing.carried(headers), **options)

@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from wherry import errors
-from wherry.model.names import split_id
 from wherry.tasks.context import Context, running
 from wherry.tasks.function import BadArguments, module_of
 from wherry.tasks.names import DEADLINE_HEADER, GATE_HEADER, LATER_HEADER, LIST_HEADER, TASK_HEADER
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wherry.tasks")
 
-RESULTS_AT_A_TIME = 500
 UNKNOWN_PAUSE_S = 5.0
 """How long a job of an unknown name waits before it is looked at again, by a worker that may know it."""
 
@@ -156,21 +154,8 @@ class Runner:
             return []
         members = (await self._broker.gate(name)).members
         later = unpack(message.headers[LATER_HEADER]) if LATER_HEADER in message.headers else []
-        results = await self._all(in_order(members, later))
+        results = [_value_of(each) for each in await self._broker.results(in_order(members, later))]
         return results if len(results) == 1 and not message.headers.get(LIST_HEADER) else [results]
-
-    async def _all(self, jobs: Sequence[str]) -> list[Any]:
-        results: list[Any] = []
-        for start in range(0, len(jobs), RESULTS_AT_A_TIME):
-            results += await asyncio.gather(*map(self._of, jobs[start : start + RESULTS_AT_A_TIME]))
-        return results
-
-    async def _of(self, job: str) -> Any:
-        try:
-            result = await self._broker.queue(split_id(job)[0]).result(job, 0)
-        except errors.NoResult as error:
-            return error
-        return unpack(result) if result else None
 
     async def _value(self, task: Task[..., Any], call: partial[Any], timeout: float | None) -> Any:
         if timeout is None:
@@ -246,6 +231,15 @@ def in_order(members: Sequence[str], later: Sequence[int]) -> list[str]:
     for place, job in zip(later, members[len(result) :], strict=True):
         result.insert(place, job)
     return result
+
+
+def _value_of(result: bytes | errors.WherryError) -> Any:
+    """What a job returned, or the `NoResult` in place of that."""
+    if isinstance(result, bytes):
+        return unpack(result) if result else None
+    if isinstance(result, errors.NoResult):
+        return result
+    raise result
 
 
 def _forget(work: asyncio.Future[Any]) -> None:

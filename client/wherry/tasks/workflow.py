@@ -8,6 +8,7 @@ through what waited for it, in the same entry of the log, so that nothing is los
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -111,23 +112,35 @@ class Plan:
             yield order[start : start + BATCH_MESSAGES_MAX]
 
     def put(self, draft: Draft, places: Iterable[int]) -> None:
-        """Puts the jobs at some places into a transaction."""
-        for place in places:
-            planned = self.jobs[place]
-            headers, publish = within_parent(planned.job)
+        """Puts the jobs at some places into a transaction; neighbours that share all but their arguments at once."""
+        for _, alike in groupby(places, self._shared):
+            self._put(draft, list(alike))
+
+    def _put(self, draft: Draft, places: list[int]) -> None:
+        planned = self.jobs[places[0]]
+        headers, publish = within_parent(planned.job)
+        options = {"track": True, "counts_for": self._counts_for(places[0]), **publish}
+        if len(places) > 1:
+            bodies = [self.jobs[place].job.body for place in places]
+            posted = draft.publish_many(planned.job.queue, bodies, headers=headers, **options)
+        else:
             gate = None
             if planned.after:
-                gate = Gate(self._gate_of(place), len(planned.after), strict=not planned.collects)
+                gate = Gate(self._gate_of(places[0]), len(planned.after), strict=not planned.collects)
                 headers |= self._taking(planned, gate) if planned.job.takes else {}
-            self._posted[place] = draft.publish(
-                planned.job.queue,
-                planned.job.body,
-                headers=headers,
-                track=True,
-                waits_at=gate,
-                counts_for=list(map(self._gate_of, self._followers.get(place, ()))),
-                **publish,
-            )
+            posted = [draft.publish(planned.job.queue, planned.job.body, headers=headers, waits_at=gate, **options)]
+        self._posted.update(zip(places, posted, strict=True))
+
+    def _shared(self, place: int) -> Any:
+        """What jobs have to have in common to be published together; its place for one that has to be alone."""
+        planned = self.jobs[place]
+        job = planned.job
+        if planned.after or "dedupe" in job.publish:
+            return place
+        return job.task, job.queue, job.publish, job.takes, self._followers.get(place)
+
+    def _counts_for(self, place: int) -> list[str]:
+        return [self._gate_of(each) for each in self._followers.get(place, ())]
 
     def _taking(self, planned: Planned, gate: Gate) -> dict[str, Any]:
         """The headers that say which results a job is called with, in which order."""

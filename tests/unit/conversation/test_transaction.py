@@ -81,6 +81,16 @@ def test_neighbouring_publishes_share_a_row_but_for_dedupe_keys(draft):
     )
 
 
+def test_many_messages_share_all_but_their_bodies(draft):
+    many = draft.publish_many("q", [b"a", "b"], headers={"h": 1}, priority=3, track=True, counts_for=["g", "h"])
+    alone = draft.publish("q", b"c", headers={"h": 1}, priority=3, track=True, counts_for=["g", "h"])
+    assert len({id(each) for each in (*many, alone)}) == 3
+    command = draft.make(1)
+    assert command.publishes == (("q", pack_sizes([5, 5, 5]), 3, "", 0, 0, 0, ""),)
+    assert command.gates == ((0, "g", 0, False), (0, "h", 0, False))
+    assert command.tracked == b"\1"
+
+
 def test_receipts_are_there_once_it_is_committed(draft):
     posted = [draft.publish("a", b"1"), draft.publish("a", b"2"), draft.publish("b", b"3", dedupe="x")]
     with pytest.raises(RuntimeError, match="no receipt before"):

@@ -5,7 +5,8 @@ import struct
 import pytest
 
 from wherry.model import commands, replies
-from wherry.model.fields import VALUE_BYTES_MAX
+from wherry.model.fields import HEADER_BYTES_MAX, VALUE_BYTES_MAX
+from wherry.wire import codec
 from wherry_broker.core import tracking
 from wherry_broker.core.options import DAY_MS, QueueOptions
 from wherry_broker.core.shard import Shard
@@ -471,3 +472,71 @@ def test_publishes_of_one_turn_are_joined_only_when_both_are_tracked(jobs):
     shard.submit_all(driver.session, [plain, plain, plain._replace(track=True), plain._replace(track=True)], driver.now)
     batches = list(shard.state.names["q"].batches_since(2))
     assert [(batch.block.count, batch.envelope.tracked) for batch in batches] == [(2, False), (2, True)]
+
+
+# The results of many.
+
+
+def results(jobs, *ranges, queue="q"):
+    """[(result, the row that says why there is none)] of messages, over as many answers as it takes."""
+    (reply,) = jobs.driver.submit(commands.ReadResults, queue, ranges)
+    assert isinstance(reply, replies.Results), reply
+    sizes = struct.unpack(f">{reply.answered}I", reply.lengths)
+    rows = {place: row for place, *row in reply.unresulted}
+    found, end = [], 0
+    for place, size in enumerate(sizes):
+        found.append((reply.block[end : end + size], rows.get(place)))
+        end += size
+    assert end == len(reply.block)
+    return found
+
+
+def test_results_come_in_the_order_of_the_request_with_why_there_is_none(jobs):
+    jobs.publish(b"a", b"b", b"c", b"d", b"e")
+    jobs.driver.consume(credit=4)
+    jobs.settle(ACK, (1, 2, 1), results=[b"one", b"two"])
+    jobs.settle(REJECT, (3, 1, 1), text="spam")
+    jobs.driver.submit(commands.Cancel, "q", ((4, 1),))
+    assert results(jobs, (3, 4), (1, 2)) == [
+        (b"", ["dead", "rejected", "spam"]),
+        (b"", ["cancelled", "", ""]),
+        (b"", ["ready", "", ""]),
+        (b"", ["", "", ""]),
+        (b"one", None),
+        (b"two", None),
+    ]
+
+
+def test_results_outlive_their_queue(jobs):
+    jobs.publish(b"a", b"b")
+    jobs.driver.consume()
+    jobs.settle(ACK, (1, 1, 1), results=[b"one"])
+    jobs.driver.submit(commands.Delete, "q")
+    assert results(jobs, (1, 2)) == [(b"one", None), (b"", ["purged", "", ""])]
+
+
+def test_an_answer_has_as_many_results_as_fit_and_at_least_one(jobs):
+    half = VALUE_BYTES_MAX // 2
+    jobs.publish(b"a", b"b", b"c")
+    jobs.driver.consume()
+    jobs.settle(ACK, (1, 3, 1), results=[b"x" * half, b"y" * (half - 8_192), b"z" * VALUE_BYTES_MAX])
+    assert [len(result) for result, _ in results(jobs, (1, 3))] == [half, half - 8_192]
+    assert [len(result) for result, _ in results(jobs, (3, 1))] == [VALUE_BYTES_MAX]
+
+
+def test_a_header_of_results_is_never_too_long(make_shard):
+    jobs = Jobs(make_shard(QueueOptions(max_attempts=1)))
+    jobs.publish(*[b"a"] * 1_000)
+    jobs.driver.consume()
+    jobs.settle(REJECT, (1, 1_000, 1), text="x" * 1_024)
+    (reply,) = jobs.driver.submit(commands.ReadResults, "q", ((1, 1_000),))
+    assert 0 < reply.answered < 1_000
+    assert len(codec.encode(reply)) < HEADER_BYTES_MAX
+    jobs.publish(*[b"a"] * 10_000)
+    (reply,) = jobs.driver.submit(commands.ReadResults, "q", ((1_001, 10_000),))
+    assert len(codec.encode(reply)) < HEADER_BYTES_MAX
+
+
+def test_a_message_stands_in_a_request_for_results_once(jobs):
+    jobs.publish(b"a")
+    assert code_of(jobs.driver.submit(commands.ReadResults, "q", ((1, 1), (1, 1)))) == "invalid"

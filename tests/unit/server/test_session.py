@@ -57,6 +57,7 @@ TO_THE_CORE = [
     commands.RunSchedule(20, "s"),
     commands.PauseSchedule(21, "s", True),
     commands.Status(17, "q", 5),
+    commands.ReadResults(17, "q", ((5, 2),)),
 ]
 ONLY_BROKERS_SAY = [
     replies.Welcome(1, 1, 0, 1),
@@ -73,6 +74,7 @@ ONLY_BROKERS_SAY = [
     replies.Values(1, ()),
     replies.Counted(1, -1, 1),
     replies.Schedules(1, ()),
+    replies.Results(1, 0, b""),
     replies.Told(1, {"state": "ready"}),
     replies.Gate(1, "q", 7, 1, 0, False, ()),
     replies.Deliver(1, 1000, (), pack_sizes([0])),
