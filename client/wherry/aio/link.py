@@ -49,6 +49,8 @@ CANCEL_S = 1.0
 """How long an attempt to connect may take to end once it is cancelled, before it is cancelled again."""
 AWAY_S = 2.0
 """How long an end waits for what is not answered, while there is no broker that could answer."""
+LONG_BYTES = 4_096
+"""From how many bytes on, on average, what is to be written is written piece by piece."""
 SETTLE_LATENCY_S = 0.005
 """How long a settle may wait for company while the user's code does not let the event loop turn."""
 
@@ -308,7 +310,11 @@ class Link:
         if transport is None or transport.is_closing():
             self.conversation.gather()
         elif pieces := self.conversation.data_to_send():
-            transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            # Long pieces are not copied once more; short ones are cheaper to write as one.
+            if sum(map(len, pieces)) > LONG_BYTES * len(pieces):
+                transport.writelines(pieces)
+            else:
+                transport.write(b"".join(pieces))
         self._set_deadline()
 
     async def close(self) -> None:

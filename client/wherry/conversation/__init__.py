@@ -187,7 +187,7 @@ class Conversation(Asking):
                 self._out.append(codec.encode(pending.command._replace(again=pending.is_sent)))
                 pending.is_sent = True
             else:
-                self._out.append(pending.frame)
+                self._out += pending.frame
         for number, consumer in self._consumers.items():
             if not consumer.stopping:
                 events += self._attach_again(attaching.get(number), number, consumer, epoch)
@@ -241,7 +241,7 @@ class Conversation(Asking):
     def _done(self, pending: Pending) -> None:
         """A request will not be sent again."""
         if isinstance(pending, Publish | Other) and pending.sequence:
-            pending.frame = b""
+            pending.frame = ()
             self._sequence.done(pending.sequence)
 
     def _refused(self, error: replies.Error) -> list[Event]:

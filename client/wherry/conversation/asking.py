@@ -337,10 +337,11 @@ class Asking:
         command = commands.Publish(
             number, publish.queue, lengths, *envelope, publish.divisible, publish.sequence, answered, track
         )
-        frame = codec.encode(command, block)
+        frame = codec.encode_pieces(command, block)
         if publish.sequence:
             publish.frame = frame
-        self._send(frame)
+        if self.is_live:
+            self._out += frame
         self._await(number, publish, publish.deadline)
 
     def _send_settle(self, settle: Settle) -> None:

@@ -84,16 +84,16 @@ def blocks(packed: bytes, bodies: list[bytes], limit: int) -> Iterator[tuple[byt
     check_size(max(sizes, default=0), limit)
     room_bytes = min(BATCH_BYTES_MAX, limit)
     start = 0
+    # Each message is the headers and a body: the headers stand before the first body, and between two.
     if len(sizes) <= BATCH_MESSAGES_MAX and 0 < sum(sizes) <= room_bytes:
         start = len(sizes)
-        yield pack_sizes(sizes), packed + packed.join(bodies)
+        yield pack_sizes(sizes), packed.join([b"", *bodies])
     while start < len(sizes):
         stop, size = start + 1, sizes[start]
         while stop < len(sizes) and size + sizes[stop] <= room_bytes and stop - start < BATCH_MESSAGES_MAX:
             size += sizes[stop]
             stop += 1
-        # Each of them is the headers and a body: the headers stand before the first body, and between two.
-        yield pack_sizes(sizes[start:stop]), packed + packed.join(bodies[start:stop])
+        yield pack_sizes(sizes[start:stop]), packed.join([b"", *bodies[start:stop]])
         start = stop
 
 

@@ -34,7 +34,7 @@ class Publish:
 
     Attributes:
         sequence: its number among those of the producer; 0 for none.
-        frame: its bytes, once it was sent, for as long as they may have to be sent again.
+        frame: its bytes, in pieces, once it was sent, for as long as they may have to be sent again.
     """
 
     __slots__ = ("deadline", "divisible", "envelope", "frame", "pieces", "queue", "sequence", "size", "waiters")
@@ -45,7 +45,7 @@ class Publish:
         self.deadline = deadline
         self.divisible = divisible
         self.sequence = 0
-        self.frame = b""
+        self.frame: tuple[bytes, ...] = ()
         self.pieces: list[bytes] = []
         self.size = 0
         self.waiters: list[Any] = []
@@ -116,7 +116,7 @@ class Other:
 
     Attributes:
         waiter: who waits for the answer.
-        frame: its bytes.
+        frame: its bytes, in pieces.
         repeatable: whether it may be sent again on another connection: done twice it does no more than done once.
         sequence: its number among those of the producer; 0 for none.
     """
@@ -125,7 +125,7 @@ class Other:
 
     def __init__(self, waiter: Any, frame: bytes, *, repeatable: bool, sequence: int = 0) -> None:
         self.waiter = waiter
-        self.frame = frame
+        self.frame: tuple[bytes, ...] = (frame,)
         self.repeatable = repeatable
         self.sequence = sequence
 

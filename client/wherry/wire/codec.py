@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 """The protocol version that this codec speaks."""
+JOIN_BYTES_MAX = 16_384
+"""A block up to this long is joined to its frame's head: copying it is cheaper than one more buffer to write."""
 SHORT_HEADER_BYTES = 64
 """What a header up to this long claims without having it is too little to matter."""
 
@@ -150,6 +152,12 @@ def encode(message: Any, block: bytes | None = None) -> bytes:
         return frame_head(layout.opcode, _pack(message), 0)
     payload = message.block if block is None else block
     return frame_head(layout.opcode, _pack(message[:-1]), len(payload)) + payload
+
+
+def encode_pieces(message: Any, block: bytes) -> tuple[bytes, ...]:
+    """The bytes of a message's frame with another block than its own: in one piece, or two if the block is long."""
+    head = encode_head(message, len(block))
+    return (head + block,) if len(block) <= JOIN_BYTES_MAX else (head, block)
 
 
 def encode_head(message: Any, block_bytes: int) -> bytes:
