@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    """What stands between two fences: the words behind the first one, the text, and in which line it begins."""
+
+    words: str
+    text: str
+    line: int
+
+
+def blocks_of(page: Path) -> list[Block]:
+    """The fenced blocks of a page."""
+    text = page.read_text("utf-8")
+    return [Block(each[1], each[2], text.count("\n", 0, each.start()) + 1) for each in FENCED.finditer(text)]
 
 
 class Document:

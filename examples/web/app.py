@@ -25,7 +25,7 @@ from starlette.routing import Route
 import wherry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from starlette.requests import Request
 
@@ -33,7 +33,7 @@ PATIENCE_S = 0.5
 
 
 @contextlib.asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
+async def lifespan(app: Starlette) -> AsyncGenerator[None, None]:
     """One connection for the whole application: publishes of requests at the same time travel together."""
     async with wherry.connect(os.environ.get("WHERRY_URL", "wherry://127.0.0.1:7117")) as broker:
         app.state.reports = await broker.declare("reports", max_messages=10_000)

@@ -1,20 +1,23 @@
 """The guide tells the truth: each page's examples run in order, as they stand there, and print what stands under them.
 
 A fenced block is known by its first words: `sh serve` (re)starts the broker, after a kill; `sh` and `python` are run;
-`toml NAME` and `python NAME` become a file; and `text` is all that the block before it prints.
+`toml NAME` and `python NAME` become a file; `python examples/FOLDER/NAME` shows a part of that file, whose folder is
+there when the page runs; and `text` is all that the block before it prints.
 """
 
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pytest
 
+from documents import FENCED, Block, blocks_of
 from installing import ROOT
 from serving import DEADLINE_S, Served
 
@@ -23,22 +26,8 @@ if TYPE_CHECKING:
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("guide/*.md"))
-FENCED = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 URL = "wherry://localhost:7117"
 """What the examples say; here it becomes the address of a broker on a free port."""
-
-
-class Block(NamedTuple):
-    """What stands between two fences: the words behind the first one, the text, and in which line it begins."""
-
-    words: str
-    text: str
-    line: int
-
-
-def blocks_of(page: Path) -> list[Block]:
-    text = page.read_text("utf-8")
-    return [Block(each[1], each[2], text.count("\n", 0, each.start()) + 1) for each in FENCED.finditer(text)]
 
 
 class Reader:
@@ -62,6 +51,8 @@ class Reader:
         kind, _, name = block.words.partition(" ")
         if block.words == "sh serve":
             self.serve(block.text)
+        elif name.startswith("examples/"):
+            self.copy(ROOT / name, block)
         elif name:
             assert kind in ("toml", "python"), f"line {block.line}: nothing runs this block"
             (self.folder / name).write_text(block.text, "utf-8")
@@ -70,6 +61,11 @@ class Reader:
         else:
             assert block.words == "text", f"line {block.line}: nothing runs this block"
         return ""
+
+    def copy(self, shown: Path, block: Block) -> None:
+        assert block.text in shown.read_text("utf-8"), f"line {block.line}: {shown.name} is another one"
+        for each in shown.parent.glob("*.py"):
+            (self.folder / each.name).write_bytes(each.read_bytes())
 
     def serve(self, command: str) -> None:
         program, verb, *options = shlex.split(command)
@@ -122,3 +118,10 @@ def test_the_links_lead_somewhere(page):
     prose = FENCED.sub("", page.read_text("utf-8"))
     links = [link for link in re.findall(r"\]\(([^)]+)\)", prose) if "://" not in link]
     assert [link for link in links if not (page.parent / link.partition("#")[0]).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_the_site_is_given_fences_that_it_knows(page):
+    hook = runpy.run_path(str(DOCS / "fences.py"))["on_page_markdown"]
+    shown = hook(page.read_text("utf-8"))
+    assert set(re.findall(r"^```(.*)$", shown, re.MULTILINE)) <= {"", "sh", "python", "toml", "text"}
