@@ -23,6 +23,7 @@ MODULE_LINES_MAX = 500
 CATCH_ALL = {
     "broker/wherry_broker/log/file.py:FileLog._run": "the outermost frame of a thread: whatever it is, the broker ends",
     "broker/wherry_broker/cli/root.py:run": "the outermost frame of the command line: an exit code for everything",
+    "broker/wherry_broker/cli/application.py:load": "the outermost frame of an application's module: it may raise all",
     "client/wherry/tasks/runner.py:Runner._run": "the outermost frame of a task: whatever it raises, it failed",
     "client/wherry/tasks/child.py:work": "likewise, in a process of its own",
     "client/wherry/tasks/places.py:Processes.run": "whatever ends the wait for a process ends the process",

@@ -143,3 +143,15 @@ def test_the_log_is_for_people_on_a_terminal(tmp_path, terminal):
     shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal.look())
     assert re.search(r"^\S+Z? \[info +\] broker_started +address=127\.0\.0\.1:", shown, re.MULTILINE), shown
     assert "{" not in shown
+
+
+@pytest.mark.parametrize("command", [("result",), ("task", "result")])
+def test_who_waits_for_a_result_sees_how_it_stands(served, terminal, command):
+    job = served.out("publish", "awaited", "--track", "-v", "x").strip()
+    with served.start(*command, job, "--wait", str(DEADLINE_S), stderr=terminal.end) as waiting:
+        deadline = time.monotonic() + DEADLINE_S
+        while f"\r\x1b[K{job}: no consumer is attached" not in terminal.look(0.05):
+            assert time.monotonic() < deadline
+        served.out("cancel", job)
+        assert waiting.wait(DEADLINE_S) == 1
+    assert f"\r\x1b[Kwherry: message {job} has no result: it is cancelled" in terminal.look()

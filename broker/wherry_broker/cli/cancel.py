@@ -24,6 +24,11 @@ def command(given: Globals, /, messages: tuple[tuple[str, int], ...]) -> int:
 
     A consumer that holds one is told, and cannot settle it. The exit code is 1 when one of them is not there.
     """
+    return cancel(given, messages)
+
+
+def cancel(given: Globals, messages: tuple[tuple[str, int], ...]) -> int:
+    """Cancels messages, and says of each whether it was there; returns the exit code."""
 
     async def run(broker: wherry.Broker) -> int:
         gone = {message_id(queue, offset): await broker.queue(queue).cancel(offset) for queue, offset in messages}

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 
-from wherry_broker.cli.output import counted
+from wherry_broker.cli.output import counted, printable
 
 QUIET_S = 1.0
 EVERY_S = 0.2
 BAR = 30
 """How long the bar of a copy is, in characters."""
 MIB = 1_048_576
+CLEAR = "\r\x1b[K"
+"""Takes away what stands in the line."""
+
+
+def bar(share: float) -> str:
+    """How far something is, from 0 to 1, as a bar and in per cent."""
+    return f"[{('#' * round(BAR * share)).ljust(BAR, '.')}] {share:4.0%}"
 
 
 class Line:
@@ -43,7 +51,7 @@ class Line:
         now = time.monotonic()
         self._due = now + EVERY_S
         self._shown = True
-        sys.stderr.write(f"\r\x1b[K{self._text(self.count / (now - self._started))}{end}")
+        sys.stderr.write(f"{CLEAR}{self._text(self.count / (now - self._started))}{end}")
         sys.stderr.flush()
 
     def _text(self, rate: float) -> str:
@@ -79,5 +87,29 @@ class Copying(Line):
 
     def _text(self, rate: float) -> str:
         share = self.count / self._total if self._total else 1.0
-        bar = ("#" * round(BAR * share)).ljust(BAR, ".")
-        return f"[{bar}] {share:4.0%} of {self._total / MIB:,.0f} MiB, {rate / MIB:,.0f} MiB a second"
+        return f"{bar(share)} of {self._total / MIB:,.0f} MiB, {rate / MIB:,.0f} MiB a second"
+
+
+class Standing:
+    """One line on a terminal that says how something stands, until it is over; nothing anywhere else.
+
+    Attributes:
+        is_seen: whether there is a terminal.
+    """
+
+    def __init__(self) -> None:
+        self.is_seen = sys.stderr.isatty()
+        self._shown = False
+
+    def tell(self, text: str) -> None:
+        """Says how it stands now, as much of it as fits into one line."""
+        if self.is_seen:
+            self._shown = True
+            sys.stderr.write(f"{CLEAR}{printable(text)[: shutil.get_terminal_size().columns - 1]}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        """It is over: takes the line away, if there was any."""
+        if self._shown:
+            sys.stderr.write(CLEAR)
+            sys.stderr.flush()

@@ -76,7 +76,7 @@ def token(given: Globals) -> str:
         Failure: the token's file cannot be read.
     """
     if not given.token_file:
-        return os.environ.get("WHERRY_TOKEN", "")
+        return os.environ.get("WHERRY_TOKEN", "") or given.token
     try:
         return read_token(given.token_file)
     except TokenFileError as error:

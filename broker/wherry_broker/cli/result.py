@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-import wherry
-from wherry_broker.cli import output, remote
+from wherry_broker.cli import output, remote, waiting
 from wherry_broker.cli.params import DURATION, MESSAGE_ID
-from wherry_broker.cli.root import Exit, fail
 
 if TYPE_CHECKING:
+    import wherry
     from wherry_broker.cli.root import Globals
 
 
@@ -23,15 +22,14 @@ if TYPE_CHECKING:
 def command(given: Globals, /, message: tuple[str, int], wait: float) -> int:
     """Print the result of the message ID (such as emails/42) as it is, once it has one.
 
+    While it waits, a line on the terminal tells how the message stands, and how far the work on it is.
+
     The exit code is 1 when the message has ended without a result, and 4 when it has not ended in time.
     """
 
     async def run(broker: wherry.Broker) -> None:
         queue, offset = message
-        try:
-            body = await broker.queue(queue).result(offset, wait)
-        except wherry.NoResult as error:
-            fail(str(error), Exit.REFUSED)
+        body = await waiting.result(broker.queue(queue), offset, wait)
         if given.json:
             output.as_json({"id": f"{queue}/{offset}", **output.body_fields(body, "result")})
         else:

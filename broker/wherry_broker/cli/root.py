@@ -44,20 +44,23 @@ class Failure(Exception):
 
 
 class Globals(NamedTuple):
-    """The options in front of the command."""
+    """The options in front of the command; the token is that of an application, which goes behind the user's."""
 
     url: str
     token_file: str
     json: bool
+    token: str = ""
 
 
 class LazyGroup(click.Group):
     """Commands by name, each imported when it is called.
 
     Attributes:
-        lazy: command name to its help line; the command `x` is the object `command` of the module `cli.x`.
+        package: where the modules of its commands are.
+        lazy: command name to its help line; the command `x` is the object `command` of the module `x` there.
     """
 
+    package = "wherry_broker.cli"
     lazy: dict[str, str]
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
@@ -68,7 +71,7 @@ class LazyGroup(click.Group):
         """Imports the command."""
         if cmd_name not in self.lazy:
             return None
-        command: click.Command = importlib.import_module(f"wherry_broker.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"{self.package}.{cmd_name}").command
         return anywhere(command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
@@ -97,6 +100,7 @@ class Root(LazyGroup):
         "store": "Put, get, delete, count up or watch values by key.",
         "dead": "List, show, redrive or purge dead messages.",
         "schedule": "List, add, pause, resume, remove or run schedules.",
+        "task": "List, send, look at or cancel jobs of an application's tasks.",
         "worker": "Do the jobs of an application's tasks.",
         "backup": "Copy the log of a broker that runs.",
         "log": "Check, print or repair the log of a broker that does not run.",

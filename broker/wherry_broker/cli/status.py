@@ -23,13 +23,13 @@ def command(given: Globals, /, message: tuple[str, int]) -> int:
 
     async def run(broker: wherry.Broker) -> None:
         queue, offset = message
-        _show(given, await broker.queue(queue).status(offset))
+        show(given, fields_of(await broker.queue(queue).status(offset)))
 
     return remote.run(given, run)
 
 
-def _show(given: Globals, status: Status) -> None:
-    fields = _fields(status)
+def show(given: Globals, fields: dict[str, Any]) -> None:
+    """Prints what `fields_of` gave: on a line each, or as JSON."""
     if given.json:
         output.as_json(fields)
         return
@@ -39,7 +39,7 @@ def _show(given: Globals, status: Status) -> None:
     output.as_table(("what", "value"), rows)
 
 
-def _fields(status: Status) -> dict[str, Any]:
+def fields_of(status: Status) -> dict[str, Any]:
     """A status for JSON."""
     fields = output.fields_of(status)
     body = fields.pop("result")

@@ -60,21 +60,17 @@ def command(
     that run end and hands the others back; a second one ends it at once. The broker is the one of --url or WHERRY_URL,
     or else the one that the tasks name.
     """
-    from wherry.tasks.loading import NoTasks, load  # noqa: PLC0415 (`wherry worker --help` needs none of it)
-    from wherry.tasks.serving import Settings  # noqa: PLC0415
+    from wherry.tasks.serving import Settings  # noqa: PLC0415 (`wherry worker --help` needs none of it)
+    from wherry_broker.cli import application  # noqa: PLC0415
 
     given: Globals = ctx.obj
-    try:
-        tasks = load(address)
-    except NoTasks as error:
-        fail(str(error))
-    served = tasks.by_queue()
+    served = application.load(address).by_queue()
     for name in queues:
         if name not in served:
             fail(f"no task of {address} has the queue {name!r}; they have {', '.join(sorted(served)) or 'none'}")
     settings = Settings(
         address,
-        _url(ctx),
+        application.said_url(ctx),
         remote.token(given),
         concurrency,
         -1 if prefetch is None else prefetch,
@@ -87,13 +83,6 @@ def command(
     where = output.counted(len(queues or served), "queue")
     text = f"wherry worker ready: {what} in {where}, {processes} x {concurrency} jobs"
     return asyncio.run(_run(settings, processes, log_level.upper(), lambda: click.echo(text), reload=reload))
-
-
-def _url(ctx: click.Context) -> str:
-    """The broker's address, if the user has said it; "" when not."""
-    root = ctx.find_root()
-    said = root.params.get("url") or os.environ.get("WHERRY_URL")
-    return str(ctx.obj.url) if said or ctx.obj.url != root.obj.url else ""
 
 
 async def _run(settings: Settings, processes: int, level: str, ready: Callable[[], None], *, reload: bool) -> int:

@@ -118,12 +118,17 @@ def _key_held_up(queue: Queue, name: str, now_ms: int) -> str:
 def _waiting(queue: Queue, span: Span, offset: int, now_ms: int) -> str:
     place = position(queue, span, offset)
     consumers = list(queue.consumers)
-    busy = ""
-    if all(consumer.credit <= 0 for consumer in consumers):
-        busy = f"; all {len(consumers)} consumers have as much as they can take"
+    busy = f"; {_all_have(len(consumers))}" if all(consumer.credit <= 0 for consumer in consumers) else ""
     if not place.before:
         return f"it is next{busy}"
     least = "" if place.is_exact else "at least "
+    go = "1 message goes" if place.before == 1 else f"{place.before} messages go"
     rate = queue.settled.per_second(now_ms)
     pace = f"; {rate:.1f} a second are settled" if rate else ""
-    return f"{least}{place.before} messages go before it, of {queue.counts[READY]} that are ready{busy}{pace}"
+    return f"{least}{go} before it, of {queue.counts[READY]} that are ready{busy}{pace}"
+
+
+def _all_have(count: int) -> str:
+    if count == 1:
+        return "the consumer has as much as it can take"
+    return f"all {count} consumers have as much as they can take"

@@ -12,6 +12,8 @@ from wherry.tasks.values import Mismatch, convert, pack, unpack
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+PLACED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 
 def module_of(call: Callable[..., Any]) -> str:
     """The name that others import a function's module by, though it may be the program that runs."""
@@ -81,6 +83,17 @@ class Function:
             for name, value in bound.arguments.items():
                 bound.arguments[name] = self._converted(name, value)
         return list(bound.args), bound.kwargs
+
+    def annotation(self, parameter: int | str) -> Any:
+        """What a parameter is annotated with, by its place or its name; Any when that is not known."""
+        known = self._signature.parameters
+        rest = inspect.Parameter.VAR_POSITIONAL if isinstance(parameter, int) else inspect.Parameter.VAR_KEYWORD
+        if isinstance(parameter, int):
+            found = [each for each in known.values() if each.kind in PLACED][parameter : parameter + 1]
+        else:
+            found = [known[parameter]] if parameter in known else []
+        found += [each for each in known.values() if each.kind is rest]
+        return self._hints.get(found[0].name, Any) if found else Any
 
     def _converted(self, name: str, value: Any) -> Any:
         hint = self._hints.get(name, Any)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +96,8 @@ class Worker:
         """
         threads, processes = Threads(self._concurrency), Processes(self._concurrency)
         async with AsyncExitStack() as stack:
-            broker = await stack.enter_async_context(connect(self._tasks.url, **self._tasks.connection))
+            connection = {"name": own_name(), **self._tasks.connection}
+            broker = await stack.enter_async_context(connect(self._tasks.url, **connection))
             state = {
                 name: await stack.enter_async_context(asynccontextmanager(resource)())
                 for name, resource in self._tasks.resources.items()
@@ -177,6 +180,11 @@ class Worker:
         for job in left:
             job.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+
+
+def own_name() -> str:
+    """What a worker calls itself when the application says nothing else, so that who has a job can be found."""
+    return f"worker/{socket.gethostname()}/{os.getpid()}"
 
 
 async def declare(broker: Broker, name: str, tasks: Iterable[Task[..., Any]]) -> None:

@@ -70,3 +70,28 @@ def test_what_is_no_terminal_is_told_nothing(monkeypatch, clock):
     bar.end()
     assert shown.getvalue() == ""
     assert bar.count == 1000
+
+
+def test_how_something_stands_is_one_line_until_it_is_over(monkeypatch):
+    shown = screen(monkeypatch, terminal=True)
+    monkeypatch.setenv("COLUMNS", "20")
+    line = progress.Standing()
+    line.tell("it is\x1b[2J next")
+    line.tell("x" * 100)
+    assert shown.getvalue() == rb"\r\x1b[K".decode("unicode_escape").join(["", r"it is\x1b[2J next", "x" * 19])
+    line.clear()
+    assert shown.getvalue().endswith("x\r\x1b[K")
+
+
+def test_how_something_stands_is_told_on_terminals_only(monkeypatch):
+    shown = screen(monkeypatch, terminal=False)
+    line = progress.Standing()
+    line.tell("it is next")
+    line.clear()
+    assert (shown.getvalue(), line.is_seen) == ("", False)
+
+
+def test_what_was_never_told_is_not_cleared(monkeypatch):
+    shown = screen(monkeypatch, terminal=True)
+    progress.Standing().clear()
+    assert shown.getvalue() == ""

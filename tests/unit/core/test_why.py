@@ -97,7 +97,7 @@ def test_a_key_of_which_nothing_is_leased_holds_nothing_up(ask):
     asking = ask(ordered=True)
     asking.driver.publish(b"a", key="k")
     asking.driver.consume(credit=0)
-    assert asking.why() == "it is next; all 1 consumers have as much as they can take"
+    assert asking.why() == "it is next; the consumer has as much as it can take"
 
 
 def test_others_go_before_it(ask):
@@ -105,8 +105,10 @@ def test_others_go_before_it(ask):
     asking.driver.publish(b"a", b"b", b"c")
     asking.driver.publish(b"d", priority=3)
     asking.driver.consume(credit=1)
-    busy = "all 1 consumers have as much as they can take"
+    asking.driver.consume(2, credit=0)
+    busy = "all 2 consumers have as much as they can take"
     assert asking.why(1) == f"it is next; {busy}"
+    assert asking.why(2) == f"1 message goes before it, of 3 that are ready; {busy}"
     assert asking.why(3) == f"2 messages go before it, of 3 that are ready; {busy}"
     asking.driver.settle(ACK, (4, 1, 1))
     asking.driver.now += 100
