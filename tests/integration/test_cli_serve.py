@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import socket
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from serving import DEADLINE_S, CommandLine, Served
+from wherry.sync import connect
 
 if TYPE_CHECKING:
     import subprocess
@@ -58,6 +60,10 @@ class Stuck:
     def read_on(self) -> bytes:
         return self.process.stdout.readline()
 
+    def until_written(self) -> None:
+        """Returns once something stands in the pipe."""
+        assert select.select([self.process.stdout], [], [], DEADLINE_S)[0]
+
     def end(self) -> tuple[int, str]:
         _, err = self.process.communicate(timeout=DEADLINE_S)
         return self.process.returncode, err.decode()
@@ -70,6 +76,20 @@ def until_draining(served: Served) -> None:
             socket.create_connection(("127.0.0.1", served.port)).close()
         except ConnectionError:
             return
+
+
+def signal_and_wait_until_heard(served: Served, number: signal.Signals, handed_back: int) -> None:
+    """Has the broker end, and returns once the consumer knows, since it has handed back what it had not begun.
+
+    Until then it writes on, as fast as its reader takes it: that the broker takes no new connections says nothing yet.
+    """
+    with connect(served.url) as client:
+        served.process.send_signal(number)
+        give_up = time.monotonic() + DEADLINE_S
+        while client.queue("jobs").info().ready != handed_back:
+            assert time.monotonic() < give_up, served.log.read_text("utf-8")
+        until_draining(served)
+        assert served.process.poll() is None
 
 
 # Starting.
@@ -177,9 +197,7 @@ def test_a_token_of_a_file(tmp_path):
 def test_a_signal_ends_it_once_clients_have_settled(tmp_path, number):
     data = str(tmp_path / "data")
     with Served(tmp_path, "--data", data, "--drain-s", str(DEADLINE_S)) as served, Stuck(served) as stuck:
-        served.process.send_signal(number)
-        until_draining(served)
-        assert served.process.poll() is None
+        signal_and_wait_until_heard(served, number, handed_back=2)
         assert len(stuck.read_on()) == 200_000
         assert served.process.wait(DEADLINE_S) == 0
         assert stuck.end() == (REFUSED, "wherry: the broker is shutting down\n")
@@ -187,6 +205,20 @@ def test_a_signal_ends_it_once_clients_have_settled(tmp_path, number):
     with Served(tmp_path, "--data", data) as again:
         found = again.out("consume", "jobs", "--wait", "0", "--json").splitlines()
         assert [(each["body"], each["attempt"]) for each in map(json.loads, found)] == [("behind", 1), ("later", 1)]
+
+
+def test_it_waits_for_what_stands_in_a_pipe(tmp_path):
+    """A reader took a message before the consumer had heard that the broker ends: the next one is in the pipe then."""
+    data = str(tmp_path / "data")
+    with Served(tmp_path, "--data", data, "--drain-s", str(DEADLINE_S)) as served, Stuck(served) as stuck:
+        assert len(stuck.read_on()) == 200_000
+        stuck.until_written()
+        signal_and_wait_until_heard(served, signal.SIGTERM, handed_back=1)
+        assert stuck.read_on() == b"behind\n"
+        assert served.process.wait(DEADLINE_S) == 0
+        assert stuck.end() == (REFUSED, "wherry: the broker is shutting down\n")
+    with Served(tmp_path, "--data", data) as again:
+        assert again.out("consume", "jobs", "--wait", "0") == "later\n"
 
 
 def test_it_waits_no_longer_than_it_was_told(tmp_path):

@@ -145,8 +145,7 @@ class Taking:
             self._gone = error
             if self._writing:
                 begun = out.cut()
-                if self._broker.status == "connected":
-                    release(self._writing[begun:])
+                self._hand_back(self._writing[begun:])
                 del self._writing[begun:]
 
     async def _take(
@@ -155,6 +154,7 @@ class Taking:
         """Returns how many of `count` did not come in time."""
         left = count
         while batch := await self._next(batches, wait):
+            self._end_before(batch)
             if left is not None and len(batch) > left:
                 release(batch[left:])
                 del batch[left:]
@@ -166,6 +166,12 @@ class Taking:
             if left == 0 or self._stop.done():
                 return 0
         return 0 if self._stop.done() or self._keep else left or 0
+
+    def _end_before(self, batch: list[wherry.Message]) -> None:
+        """Raises why no more will come, if that was told while this batch was on its way here, and hands it back."""
+        if self._gone is not None:
+            self._hand_back(batch)
+            raise self._gone
 
     async def _next(self, batches: AsyncIterator[list[wherry.Message]], wait: float | None) -> list[wherry.Message]:
         """The next messages; none when the time was over, or when told to stop."""
@@ -190,6 +196,11 @@ class Taking:
         for _ in range(2):
             await self._broker.ping()
         await asyncio.sleep(0)
+
+    def _hand_back(self, messages: Sequence[wherry.Message]) -> None:
+        """Hands messages back, if there is anybody to hand them to."""
+        if self._broker.status == "connected":
+            release(messages)
 
     async def _write(self, batch: list[wherry.Message], out: Output) -> None:
         """Writes messages, and settles those that were written."""
