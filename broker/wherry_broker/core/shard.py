@@ -45,7 +45,7 @@ from wherry_broker.core.storing import Storing
 from wherry_broker.core.watching import Watching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from wherry_broker.core.effects import Effect
     from wherry_broker.core.records import Record
@@ -240,19 +240,19 @@ class Shard:
         """Applies all that is due at `now_ms`."""
         self.ledger.now_ms = now_ms
         self.state.producers.forget_idle(now_ms)
-        lost: list[Span] = []
+        lost: dict[Span, None] = {}  # a lease may be over and, at the same moment, who holds it
         for item in self.state.timers.due(now_ms):
             if isinstance(item, Batch):
                 self._settling.lose(lost, now_ms)
-                lost = []
+                lost = {}
                 self._settling.expire(item, now_ms)
             elif isinstance(item, Span) and item.state == DELAYED:
                 item.batch.queue.wake(item)
                 self.ledger.dirty[item.batch.queue] = None
             elif isinstance(item, Span) and item.state == LEASED:
-                lost.append(item)
+                lost[item] = None
             elif isinstance(item, Session):
-                lost += self._visits.forget(item)
+                lost |= dict.fromkeys(self._visits.forget(item))
             elif isinstance(item, Throttle):
                 item.queue.refilled(item)
                 self.ledger.dirty[item.queue] = None
@@ -262,7 +262,7 @@ class Shard:
                 self._scheduling.due(item, now_ms)
         self._lose(lost, now_ms)
 
-    def _lose(self, spans: list[Span], now_ms: int) -> None:
+    def _lose(self, spans: Iterable[Span], now_ms: int) -> None:
         """Ends deliveries that nobody can settle any more, and then what has ended with a session."""
         self._settling.lose(spans, now_ms)
         while self._visits.ended:

@@ -72,6 +72,17 @@ def test_leases_run_on_meanwhile(driver):
     assert driver.consume() == [(1, 1, 2)]
 
 
+@pytest.mark.parametrize("lease_ms", [RESUME_MS - 1, RESUME_MS, RESUME_MS + 1])
+def test_a_lease_is_lost_once_although_it_and_who_holds_it_are_over_when_the_broker_looks(driver, lease_ms):
+    """The broker stood still meanwhile: its process was stopped, or its machine busy."""
+    driver.publish(b"a", b"b")
+    driver.consume(lease_ms=lease_ms)
+    lose(driver)
+    driver.wait(2 * RESUME_MS)
+    come(driver, "another")
+    assert driver.consume() == [(1, 2, 2)]
+
+
 def test_nothing_is_delivered_to_who_is_away(driver):
     driver.publish(b"a")
     driver.consume()
