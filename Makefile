@@ -14,12 +14,14 @@ crash: export WHERRY_TEST_FAULTS ?= 3000
 crash: export WHERRY_TEST_CYCLES ?= 1000
 crash: export WHERRY_TEST_STOPS ?= 200
 crash: export WHERRY_TEST_CUTS ?= 1000
+chaos: export WHERRY_TEST_TASKS ?= 10000
+chaos: export WHERRY_TEST_KILLS ?= 20
 sim: export WHERRY_TEST_FLIPS ?= 163840
 sim: export WHERRY_TEST_REPAIRS ?= 5000
 sim: export WHERRY_TEST_CASES ?= 50000
 fuzz: export WHERRY_TEST_SECONDS ?= 1800
 
-.PHONY: help venv check test ci ci-long sim crash pyright docs fuzz bench bench-log bench-peers bench-semantics bench-client bench-instructions bench-tasks docker-test format wheel clean
+.PHONY: help venv check test ci ci-long sim crash chaos pyright docs fuzz bench bench-log bench-peers bench-semantics bench-client bench-instructions bench-tasks docker-test format wheel clean
 
 help:  ## list these
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +49,9 @@ sim: $(VENV)  ## for a release: the simulation, the core against its model, and 
 
 crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an error at every call for its log
 	$(PYTEST) tests/crash tests/faults tests/conformance/test_reconnecting.py -m "slow or not slow" -raP $(ARGS)
+
+chaos: $(VENV)  ## tasks whose workers are killed and frozen, and whose broker is killed, for a release; takes minutes
+	$(PYTEST) tests/chaos -m "slow or not slow" -raP $(ARGS)
 
 pyright: $(VENV)  ## the types of the public API and of the examples, as pyright sees them
 	$(BIN)pip install --quiet -e '.[typing]'
