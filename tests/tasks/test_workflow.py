@@ -119,6 +119,8 @@ async def test_wrong_arguments_are_told_before_anything_is_sent(running, add):
     assert add.queue not in running.shard.state.names
     with pytest.raises(ValueError, match="at least one call"):
         group([])
+    with pytest.raises(ValueError, match="ends in a call, not in a group"):
+        await (add.s(1, 2) | group([add.then(1), add.then(2)])).send()
 
 
 async def test_more_jobs_than_a_commit_takes(working, tasks, total):

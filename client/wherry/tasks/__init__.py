@@ -6,14 +6,16 @@ from wherry.tasks.function import BadArguments
 from wherry.tasks.handle import Handle, SyncHandle
 from wherry.tasks.policy import Reject, RetryLater
 from wherry.tasks.registry import Tasks
-from wherry.tasks.task import Signature, Task
+from wherry.tasks.task import AsyncTask, Continuation, Signature, SyncTask, Task
 from wherry.tasks.worker import Worker
 from wherry.tasks.workflow import Chain, Flow, SyncFlow, chain, chord, group
 
 __all__ = [
+    "AsyncTask",
     "BadArguments",
     "Chain",
     "Context",
+    "Continuation",
     "Flow",
     "Handle",
     "Reject",
@@ -22,6 +24,7 @@ __all__ = [
     "Signature",
     "SyncFlow",
     "SyncHandle",
+    "SyncTask",
     "Task",
     "Tasks",
     "Worker",

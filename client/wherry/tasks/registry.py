@@ -17,7 +17,7 @@ from wherry.tasks.context import within_parent
 from wherry.tasks.function import module_of
 from wherry.tasks.handle import Handle, SyncHandle
 from wherry.tasks.policy import Options
-from wherry.tasks.task import OPTION_NAMES, Job, Task
+from wherry.tasks.task import OPTION_NAMES, AsyncTask, Job, SyncTask, Task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
@@ -35,10 +35,12 @@ DEFAULT_URL = "wherry://localhost:7117"
 class Decorator(Protocol):
     """What `Tasks.task(...)` with options returns."""
 
+    @overload  # the first that fits is meant, though a coroutine is a result too
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, function: Callable[P, R], /) -> SyncTask[P, R]: ...
 
 
 class Tasks:
@@ -89,10 +91,12 @@ class Tasks:
 
     # What there is.
 
+    @overload  # likewise
+    def task(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
     @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
-    @overload
-    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def task(self, function: Callable[P, R], /) -> SyncTask[P, R]: ...
     @overload
     def task(self, *, name: str = "", **options: Any) -> Decorator: ...
     def task(  # type: ignore[misc]  # mypy takes the third signature's options for the first one's function
@@ -120,9 +124,11 @@ class Tasks:
         problem = queue_name_problem(defined.queue or called)
         if problem:
             raise ValueError(f"task {called!r}: {problem}")
-        if defined.process and inspect.iscoroutinefunction(function):
+        is_async = inspect.iscoroutinefunction(function)
+        if defined.process and is_async:
             raise ValueError(f"task {called!r}: only a sync function runs in a process of its own")
-        task: Task[..., Any] = Task(self, called, function, defined)
+        kind = AsyncTask if is_async else SyncTask
+        task: Task[..., Any] = kind(self, called, function, defined)
         self.known[called] = task
         return task
 

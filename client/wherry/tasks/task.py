@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, Self, TypeVar, overload
 
 from wherry.tasks import workflow
 from wherry.tasks.function import Function
@@ -11,14 +11,15 @@ from wherry.tasks.handle import Handle, SyncHandle
 from wherry.tasks.policy import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Coroutine, Iterable
     from datetime import datetime
 
     from wherry.model.times import Duration
     from wherry.tasks.registry import Tasks
-    from wherry.tasks.workflow import Chain
+    from wherry.tasks.workflow import Chain, Sendable
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -43,8 +44,8 @@ class Job(NamedTuple):
     takes: bool = False
 
 
-class Signature(Generic[R_co]):
-    """A call that was not made yet: something to send later, or to build a workflow of.
+class Call(Generic[R_co]):
+    """A call that was not made yet, as part of a workflow: a `Signature` or a `Continuation`.
 
     Attributes:
         task: the task.
@@ -65,16 +66,32 @@ class Signature(Generic[R_co]):
         shown = [*map(repr, self.args), *(f"{name}={value!r}" for name, value in self.kwargs.items())]
         return f"{self.task.name}({', '.join(shown)})"
 
-    def __or__(self, after: Signature[T]) -> Chain[T]:
+    @overload
+    def __or__(self, after: Continuation[R_co, T]) -> Chain[T]: ...
+    @overload
+    def __or__(self, after: Signature[T] | Sendable[T]) -> Chain[T]: ...
+    def __or__(self, after: Any) -> Chain[Any]:
         return workflow.Chain([self, after])
 
     def job(self, *, takes: bool) -> Job:
         """What to publish for it; with `takes`, it is called with one argument more, in front."""
         return self.task.job(self.args, self.kwargs, takes=takes)
 
+
+class Signature(Call[R_co]):
+    """A call with all of its arguments, not made yet: something to send later, or to begin a workflow with."""
+
     async def send(self) -> Handle[R_co]:
         """Makes the call."""
         return await self.task.send(*self.args, **self.kwargs)
+
+    def send_sync(self) -> SyncHandle[R_co]:
+        """The same from code that has no event loop."""
+        return self.task.send_sync(*self.args, **self.kwargs)
+
+
+class Continuation(Call[R_co], Generic[T_contra, R_co]):
+    """A call whose first argument is what the call before it in a workflow returned."""
 
 
 class _OfOne(Protocol[T_contra, R_co]):
@@ -83,8 +100,14 @@ class _OfOne(Protocol[T_contra, R_co]):
     def s(self, value: T_contra, /) -> Signature[R_co]: ...
 
 
+class _OfMore(Protocol[T_contra, Q, R_co]):
+    """A task that takes an argument in front of others; this is how `then` knows of which type."""
+
+    def s(self, value: T_contra, /, *args: Q.args, **kwargs: Q.kwargs) -> Signature[R_co]: ...
+
+
 class Task(Generic[P, R]):
-    """A function whose calls become jobs; made by `Tasks.task`.
+    """A function whose calls become jobs; made by `Tasks.task`, as an `AsyncTask` or a `SyncTask`.
 
     Calling it calls the function, here and now; `send` publishes a job, which a worker does.
 
@@ -107,10 +130,6 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
-        """Calls the function itself: what it returns, or a coroutine of that."""
-        return self.function.call(*args, **kwargs)
-
     @property
     def queue(self) -> str:
         """The name of the queue that its jobs wait in."""
@@ -125,7 +144,7 @@ class Task(Generic[P, R]):
         priority: int | None = None,
         key: str | None = None,
         dedupe: str = "",
-    ) -> Task[P, R]:
+    ) -> Self:
         """The same task, with other options for the calls that are made through it.
 
         For example `await send_mail.options(delay=60, priority=9).send(17)`.
@@ -142,8 +161,8 @@ class Task(Generic[P, R]):
         changes = {name: value for name, value in given.items() if value is not None}
         if key is not None:
             changes["key"] = lambda *_args, **_kwargs: key
-        other: Task[P, R] = Task(self._tasks, self.name, self.function.call, replace(self.defined, **changes))
-        other._at, other._dedupe = at, dedupe
+        other = type(self)(self._tasks, self.name, self.function.call, replace(self.defined, **changes))
+        other._at, other._dedupe = at, dedupe  # noqa: SLF001 (of this class)
         return other
 
     async def send(self, *args: P.args, **kwargs: P.kwargs) -> Handle[R]:
@@ -196,9 +215,10 @@ class Task(Generic[P, R]):
         """The same, for a workflow: it is not called with what the call before it returned."""
         return Signature(self, args, kwargs, immutable=True)
 
-    def then(self, *args: Any, **kwargs: Any) -> Signature[R]:
+    def then(self: _OfMore[T, Q, R_co], *args: Q.args, **kwargs: Q.kwargs) -> Continuation[T, R_co]:
         """This call, for a workflow: what the call before it returned comes in front of these arguments."""
-        return Signature(self, args, kwargs)
+        assert isinstance(self, Task)
+        return Continuation(self, args, kwargs)
 
     def job(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, takes: bool = False) -> Job:
         """What to publish for a call; with `takes`, one that gets an argument more, in front."""
@@ -217,6 +237,24 @@ class Task(Generic[P, R]):
         if defined.key is not None:
             publish["key"] = defined.key(*args, **kwargs)
         return Job(self.name, self.queue, self.function.pack(args, kwargs, takes=takes), publish, takes)
+
+
+class AsyncTask(Task[P, R]):
+    """A task whose function is a coroutine function."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Calls the function itself."""
+        called: Coroutine[Any, Any, R] = self.function.call(*args, **kwargs)
+        return called
+
+
+class SyncTask(Task[P, R]):
+    """A task whose function is a plain one."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Calls the function itself."""
+        returned: R = self.function.call(*args, **kwargs)
+        return returned
 
 
 OPTION_NAMES = frozenset(each.name for each in fields(Options))

@@ -9,7 +9,7 @@ through what waited for it, in the same entry of the log, so that nothing is los
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
 from uuid import uuid4
 
 from wherry.conversation.transaction import Gate
@@ -26,9 +26,17 @@ if TYPE_CHECKING:
     from wherry import sync
     from wherry.aio import Broker
     from wherry.conversation.transaction import Draft, Posted
+    from wherry.errors import NoResult
     from wherry.tasks.registry import Tasks
-    from wherry.tasks.task import Job, Signature, Task  # noqa: TC004 (this module and that one need each other)
+    from wherry.tasks.task import (  # noqa: TC004 (this module and that one need each other)
+        Call,
+        Continuation,
+        Job,
+        Signature,
+        Task,
+    )
 
+R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
 
@@ -173,9 +181,6 @@ class Sendable(Generic[R_co]):
                 plan.put(tx, places)
         return broker, plan
 
-    def __or__(self, after: Signature[T]) -> Chain[T]:
-        return Chain([self, after])
-
 
 class Flow(Handle[R_co]):
     """A workflow that was sent: the handle of its last job.
@@ -230,19 +235,35 @@ class Chain(Sendable[R_co]):
     def __repr__(self) -> str:
         return " | ".join(map(repr, self.steps))
 
+    @overload
+    def __or__(self, after: Continuation[R_co, T]) -> Chain[T]: ...
+    @overload
+    def __or__(self, after: Signature[T] | Sendable[T]) -> Chain[T]: ...
+    def __or__(self, after: Any) -> Chain[Any]:
+        return Chain([self, after])
+
     async def send(self) -> Flow[R_co]:
         """Publishes all of it in one commit (of more than 10,000 jobs, those that wait for none in several).
 
         Returns:
             The handle of the last call.
+
+        Raises:
+            ValueError: it ends in a group, which has no last call.
         """
+        self._check_end()
         broker, plan = await self._sent()
         return Flow(broker, plan.ids, plan.jobs[-1].task)
 
     def send_sync(self) -> SyncFlow[R_co]:
         """The same from code that has no event loop."""
+        self._check_end()
         broker, plan = self._sent_sync()
         return SyncFlow(broker, plan.ids, plan.jobs[-1].task)
+
+    def _check_end(self) -> None:
+        if isinstance(self.steps[-1], group):
+            raise ValueError("a chain that is sent ends in a call, not in a group")  # noqa: TRY004 (the type is right)
 
 
 class group(Sendable[R_co]):  # noqa: N801 (as users of other systems know it)
@@ -254,7 +275,13 @@ class group(Sendable[R_co]):  # noqa: N801 (as users of other systems know it)
             results then (a task in a process of its own cannot be). Otherwise the first that fails fails what follows.
     """
 
-    def __init__(self, calls: Iterable[Any], *, collects: bool = False) -> None:
+    @overload
+    def __init__(self, calls: Iterable[Call[R_co] | Sendable[R_co]], *, collects: Literal[False] = False) -> None: ...
+    @overload
+    def __init__(
+        self: group[T | NoResult], calls: Iterable[Call[T] | Sendable[T]], *, collects: Literal[True]
+    ) -> None: ...
+    def __init__(self, calls: Iterable[Call[Any] | Sendable[Any]], *, collects: bool = False) -> None:
         self.calls = list(calls)
         self.collects = collects
         if not self.calls:
@@ -263,6 +290,13 @@ class group(Sendable[R_co]):  # noqa: N801 (as users of other systems know it)
 
     def __repr__(self) -> str:
         return f"group({self.calls!r})"
+
+    @overload
+    def __or__(self, after: Continuation[list[R_co], T]) -> Chain[T]: ...
+    @overload
+    def __or__(self, after: Signature[T] | Sendable[T]) -> Chain[T]: ...
+    def __or__(self, after: Any) -> Chain[Any]:
+        return Chain([self, after])
 
     async def send(self) -> list[Handle[R_co]]:
         """Publishes all of it in one commit; returns a handle for each of its calls, in their order."""
@@ -277,14 +311,27 @@ class group(Sendable[R_co]):  # noqa: N801 (as users of other systems know it)
         return [SyncHandle(broker, ids[place], plan.jobs[place].task) for place in plan.ends]
 
 
-def chain(*steps: Any) -> Chain[Any]:
-    """The same as `step | step | ...`."""
+def chain(*steps: *tuple[*tuple[Call[Any] | Sendable[Any], ...], Call[T] | Sendable[T]]) -> Chain[T]:
+    """The same as `step | step | ...`; type checkers do not see whether each is called with what it takes."""
     return Chain(steps)
 
 
-def chord(calls: Iterable[Any], callback: Signature[T], *, collects: bool = False) -> Chain[T]:
+@overload
+def chord(
+    calls: Iterable[Call[R] | Sendable[R]], callback: Continuation[list[R], T], *, collects: Literal[False] = False
+) -> Chain[T]: ...
+@overload
+def chord(
+    calls: Iterable[Call[R] | Sendable[R]], callback: Continuation[list[R | NoResult], T], *, collects: Literal[True]
+) -> Chain[T]: ...
+@overload
+def chord(
+    calls: Iterable[Call[Any] | Sendable[Any]], callback: Signature[T], *, collects: bool = False
+) -> Chain[T]: ...
+def chord(calls: Iterable[Call[Any] | Sendable[Any]], callback: Call[T], *, collects: bool = False) -> Chain[T]:
     """Calls, and then one with the list of what they returned: `group(calls) | callback`."""
-    return Chain([group(calls, collects=collects), callback])
+    first: group[Any] = group(calls, collects=True) if collects else group(calls)
+    return Chain([first, callback])
 
 
 def _tasks_of(node: Any) -> Tasks:
