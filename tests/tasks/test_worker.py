@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from datetime import date
 
+import pydantic
 import pytest
 
+import wherry
+from patience import PATIENCE_S
 from wherry.tasks import BadArguments, Reject, Retry, RetryLater, Tasks, current
 
 AT_ONCE = Retry(base=0)
@@ -76,6 +80,37 @@ async def test_arguments_that_do_not_fit_are_no_reason_to_try_again(running, tas
         message = await dead(running, tasks, add)
     assert message.error == "task 'app.add', parameter 'a': 'one' is no int"
     assert message.attempt == 1
+
+
+async def test_models_are_checked_before_the_task_is_called(running, tasks, working):
+    class User(pydantic.BaseModel):
+        name: str
+        born: date
+
+    def greet(user: User) -> User:
+        return user.model_copy(update={"name": user.name.title()})
+
+    greet.__annotations__ = {"user": User, "return": User}  # not the texts of this module: User is in no module
+    task = tasks.task(retries=5)(greet)
+    ann = User(name="ann", born=date(2000, 2, 29))
+    async with working():
+        assert await (await task.send(ann)).result(PATIENCE_S) == User(name="Ann", born=ann.born)
+        failed = await task.send({"name": "bob", "born": "yesterday"})
+        with pytest.raises(wherry.JobFailed) as caught:
+            await failed.result(PATIENCE_S)
+    assert caught.value.error.startswith(
+        "task 'app.greet', parameter 'user': {'name': 'bob', 'born': 'yesterday'} is no "
+    )
+    assert "User: born: Input should be a valid date" in caught.value.error
+    assert (await failed.status()).attempts == 1
+
+
+async def test_a_worker_warns_of_annotations_that_it_cannot_find(tasks, working, caplog):
+    @tasks.task
+    def spend(amount: Money, count: int) -> None: ...  # noqa: F821 (that is the point)
+
+    async with working():
+        assert "task 'app.spend': the annotation of amount names what cannot be found" in caplog.text
 
 
 async def test_a_failed_job_is_tried_again_and_then_dead(running, tasks, working):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
-from wherry.tasks.values import Mismatch, convert, pack, unpack
+from wherry.tasks.annotations import Mismatch, convert, hints_of
+from wherry.tasks.values import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,17 +45,15 @@ class Function:
         self.call = call
         self.is_async = inspect.iscoroutinefunction(call)
         self._signature = inspect.signature(call)
-        self._found: dict[str, Any] | None = None
 
     @property
     def _hints(self) -> dict[str, Any]:
-        # When it is first needed: an annotation may name what is defined after the function.
-        if self._found is None:
-            try:
-                self._found = get_type_hints(self.call, include_extras=True)
-            except NameError:  # imported for type checkers only: what it is cannot be known here
-                self._found = {}
-        return self._found
+        return hints_of(self.call)  # when it is first needed: it may name what is defined after the function
+
+    @property
+    def unknown(self) -> list[str]:
+        """The parameters, and `return`, whose annotations name what cannot be found here: those are not converted."""
+        return sorted(inspect.get_annotations(self.call).keys() - self._hints.keys())
 
     def pack(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, takes: bool = False) -> bytes:
         """Arguments as the body of a message; with `takes`, there is to be one more, in front of them.

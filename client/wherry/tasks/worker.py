@@ -106,6 +106,7 @@ class Worker:
             stack.push_async_callback(processes.close)
             self._runner = Runner(self._tasks.known, state, threads, processes, broker)
             for name, tasks in self._queues.items():
+                _warn_of_unknown(tasks)
                 await declare(broker, name, tasks)
                 await self._schedule(broker, tasks)
             await self._serve(broker, ready)
@@ -185,6 +186,18 @@ class Worker:
 def own_name() -> str:
     """What a worker calls itself when the application says nothing else, so that who has a job can be found."""
     return f"worker/{socket.gethostname()}/{os.getpid()}"
+
+
+def _warn_of_unknown(tasks: Iterable[Task[..., Any]]) -> None:
+    for task in tasks:
+        names = ", ".join(task.function.unknown)
+        if names:
+            logger.warning(
+                "task %r: the annotation of %s names what cannot be found (is it imported for type checkers only?); "
+                "what is sent for it comes as it travelled",
+                task.name,
+                names,
+            )
 
 
 async def declare(broker: Broker, name: str, tasks: Iterable[Task[..., Any]]) -> None:

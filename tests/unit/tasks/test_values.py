@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry.tasks.values import Mismatch, Unpackable, convert, pack, unpack
+from wherry.tasks.annotations import Mismatch, convert
+from wherry.tasks.values import Unpackable, pack, unpack
 
 
 class Colour(enum.Enum):
@@ -57,7 +58,7 @@ class Model:
     def __init__(self, n: int) -> None:
         self.n = n
 
-    def model_dump(self) -> dict[str, Any]:
+    def model_dump(self, *, round_trip: bool) -> dict[str, Any]:
         return {"n": self.n}
 
     @classmethod
