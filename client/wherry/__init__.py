@@ -51,7 +51,17 @@ from wherry.errors import (
     Unroutable,
     WherryError,
 )
-from wherry.model.options import Entry, GateInfo, QueueCounts, QueueInfo, Receipt, Retry, TopicReceipt
+from wherry.model.options import (
+    Attached,
+    BrokerInfo,
+    Entry,
+    GateInfo,
+    QueueCounts,
+    QueueInfo,
+    Receipt,
+    Retry,
+    TopicReceipt,
+)
 from wherry.model.schedules import ScheduleInfo, ScheduleOptions
 
 if TYPE_CHECKING:
@@ -59,7 +69,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AlreadySettled",
+    "Attached",
     "Broker",
+    "BrokerInfo",
     "Busy",
     "Conflict",
     "Consumer",

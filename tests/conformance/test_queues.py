@@ -82,6 +82,24 @@ def test_declare(client):
         client.queue("no/name")
 
 
+def test_the_broker_says_how_it_is(client):
+    before = client.info()
+    client.queue("q").publish(b"x" * 1000)
+    durability = client.queue("q").info().options["durability"]
+    assert (before.clients, before.durability, before.memory_bytes_max >= 0) == (1, durability, True)
+    assert client.info().memory_bytes >= before.memory_bytes + 1000
+
+
+def test_info_names_consumers(client):
+    queue = client.queue("q")
+    queue.publish_many([b"x"] * 3)
+    assert len(queue.get(2)) == 2
+    with queue.consume(credit=5):
+        (attached,) = queue.info().attached
+        assert isinstance(attached.client, str)
+        assert attached[1:] == (1, 4)
+
+
 def test_info_and_queues(client):
     for number in range(105):
         client.declare(f"q{number:03}")

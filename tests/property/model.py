@@ -538,6 +538,14 @@ class Model:
     def consumers_of(self, queue):
         return [key for key, consumer in self.consumers.items() if consumer.queue is queue]
 
+    def attached(self, queue):
+        """A row for each consumer of a queue: its client's name, what it holds, and what more it would take."""
+        consumers = [self.consumers[key] for key in self.consumers_of(queue)]
+        leased = queue.where("leased")
+        return tuple(
+            ("", sum(each["by"] is consumer for each in leased), max(0, consumer.credit)) for consumer in consumers
+        )
+
     def stores(self):
         return [queue for queue in self.queues.values() if queue.options["kind"] == "store"]
 
@@ -580,7 +588,11 @@ class Model:
         for message in due:
             assert not message["expires_at"] or message["expires_at"] > self.now
             message.update(
-                state="leased", due=self.now + lease_ms, holder=(session, number), own_lease=consumer.lease_ms
+                state="leased",
+                due=self.now + lease_ms,
+                holder=(session, number),
+                by=consumer,
+                own_lease=consumer.lease_ms,
             )
 
     def idle(self):

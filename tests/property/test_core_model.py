@@ -21,7 +21,7 @@ from store_rules import StoreRules
 
 from durable import durable_state
 from wherry.model import commands, replies
-from wherry_broker.core import bounds, dispatch, index, lane, memory, records, residence, timers, turns
+from wherry_broker.core import bounds, dispatch, index, lane, memory, records, residence, timers, turns, view
 from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, STATE_NAMES
 from wherry_broker.core.effects import Delivery
 from wherry_broker.core.options import QueueOptions
@@ -634,6 +634,7 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
 
     def check_info(self, queue, info):
         expected = queue.info(len(self.model.consumers_of(queue)), self.now)
+        expected["attached"] = self.model.attached(queue)[: view.ATTACHED_MAX]
         expected["policies"] = tuple(pattern for pattern, _ in self.policies if pattern in (queue.name, "*", ">"))
         assert {key: value for key, value in info.items() if not key.endswith("_rate")} == expected
 
@@ -643,7 +644,8 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
         self.held[-1] = (self.held[-1][0], max(self.marks.values(), default=0))
         queues = sorted(self.model.queues.values(), key=lambda each: each.name)
         rows = tuple(each.row(len(self.model.consumers_of(each))) for each in queues)
-        assert reply == replies.Queues(self.request, rows, False)
+        told = replies.Queues(self.request, rows, False, reply.memory_bytes, 0, len(self.sessions), "synced")
+        assert reply == told
 
     @rule(
         which=st.integers(0, 9),

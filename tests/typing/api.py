@@ -21,6 +21,7 @@ async def asynchronous() -> None:
         assert_type(await queue.info(), wherry.QueueInfo)
         assert_type(await queue.peek(), list[wherry.PeekedMessage])
         assert_type(await broker.queues(), list[wherry.QueueCounts])
+        assert_type(await broker.info(), wherry.BrokerInfo)
         async for message in queue.consume(credit=10, lease=60):
             assert_type(message, wherry.Message)
             async with message as same:

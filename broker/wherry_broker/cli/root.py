@@ -102,6 +102,7 @@ class Root(LazyGroup):
         "schedule": "List, add, pause, resume, remove or run schedules.",
         "task": "List, send, look at or cancel jobs of an application's tasks.",
         "worker": "Do the jobs of an application's tasks.",
+        "top": "Watch the broker, its queues and who consumes them.",
         "backup": "Copy the log of a broker that runs.",
         "log": "Check, print or repair the log of a broker that does not run.",
     }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wherry_broker.core.attendance import Attendance
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.ledger import Ledger
+    from wherry_broker.core.options import QueueOptions
     from wherry_broker.core.queue import Queue
     from wherry_broker.core.records import Fact
 
@@ -56,6 +57,11 @@ class Catalogue:
         self._attendance = attendance
         self._policies = policies
         self._auto_declare = auto_declare
+
+    @property
+    def defaults(self) -> QueueOptions:
+        """The options of a queue that no policy matches."""
+        return self._policies.defaults
 
     def reconfigure(self, policies: Policies, now_ms: int) -> Reconfigured:
         """Has other policies, and gives all queues the options that these have for them."""

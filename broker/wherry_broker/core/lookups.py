@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from wherry.model import commands, replies
 from wherry.model.fields import ROWS_MAX
 from wherry_broker.core import decide, gates, view
+from wherry_broker.core.memory import UNBOUNDED
 from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from wherry_broker.core.answers import Answers
     from wherry_broker.core.batch import Batch
@@ -43,12 +44,14 @@ class Lookups:
         ledger: the durable state.
         answers: where answers go.
         catalogue: what it knows of queues.
+        sessions: those that have a connection.
     """
 
-    def __init__(self, ledger: Ledger, answers: Answers, catalogue: Catalogue) -> None:
+    def __init__(self, ledger: Ledger, answers: Answers, catalogue: Catalogue, sessions: Mapping[int, Session]) -> None:
         self._ledger = ledger
         self._answers = answers
         self._catalogue = catalogue
+        self._sessions = sessions
         self._state = ledger.state
         self._waiting: list[tuple[int, Waiting]] = []
 
@@ -60,12 +63,16 @@ class Lookups:
         self._answers.say(session, replies.QueueInfo(command.request, info), queue.mark)
 
     def list_queues(self, session: Session, command: commands.ListQueues, _now_ms: int) -> None:
-        """A page of queues."""
+        """A page of queues, and how the broker is."""
         self.count(session, LOOK_BYTES)
         queues, more = self._state.page(command.prefix, command.after, view.PAGE_QUEUES_MAX)
         session.answered_bytes += LOOK_BYTES * len(queues)
         rows = tuple(view.queue_row(queue) for queue in queues)
-        self._answers.say(session, replies.Queues(command.request, rows, more), self._ledger.newest_mark)
+        memory = self._state.memory
+        most = 0 if memory.bytes_max >= UNBOUNDED else memory.bytes_max
+        durability = self._catalogue.defaults.durability
+        broker = (max(0, memory.held_bytes), most, len(self._sessions), durability)
+        self._answers.say(session, replies.Queues(command.request, rows, more, *broker), self._ledger.newest_mark)
 
     def gate(self, session: Session, command: commands.ReadGate, _now_ms: int) -> None:
         """What waits at a gate, and a page of the messages that count for it."""

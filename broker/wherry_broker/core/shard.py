@@ -94,7 +94,7 @@ class Shard:
         self._routing = Routing(self.ledger, answers)
         self._settling = Settling(self.ledger, answers, draw)
         self._committing = Committing(self.ledger, answers, self._catalogue, self._settling, draw)
-        self._lookups = Lookups(self.ledger, answers, self._catalogue)
+        self._lookups = Lookups(self.ledger, answers, self._catalogue, self._sessions)
         self._editing = Editing(self.ledger, answers, self._lookups)
         self._inboxes = Inboxes(self.ledger)
         self._storing = Storing(self.ledger, answers, self._lookups, self._catalogue)

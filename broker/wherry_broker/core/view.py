@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry_broker.core.batch import DELAYED, LEASED, STATE_NAMES, Span
@@ -20,6 +21,8 @@ PEEK_BYTES_MAX = 1_048_576
 PEEK_SPANS_MAX = 128
 PEEK_CHARACTERS_MAX = 8_192
 """Keys and errors are part of the header, which has a limit: at four bytes a character they take half of it."""
+ATTACHED_MAX = 20
+"""Of how many consumers INFO tells."""
 LOOK_SPANS_MAX = 10_000
 """How many spans one request looks at: a few among a million do not keep everybody waiting."""
 
@@ -36,6 +39,7 @@ def queue_info(queue: Queue, now_ms: int, policies: tuple[str, ...] = ()) -> dic
         "dead": dead,
         "bytes": queue.bytes_held,
         "consumers": len(queue.consumers),
+        "attached": attached(queue),
         "next_offset": queue.next_offset,
         "published": queue.published.total,
         "removed": dict(queue.removed),
@@ -47,6 +51,18 @@ def queue_info(queue: Queue, now_ms: int, policies: tuple[str, ...] = ()) -> dic
         "asked": tuple(sorted(queue.options.as_map() if queue.asked is None else queue.asked)),
         "policies": policies,
     }
+
+
+def attached(queue: Queue) -> tuple[tuple[str, int, int], ...]:
+    """What INFO tells of a queue's consumers: their clients' names, how much each holds, and would take."""
+    rows: list[tuple[str, int, int]] = []
+    looked = 0
+    for consumer in islice(queue.consumers, ATTACHED_MAX):
+        looked += len(consumer.spans)
+        if looked > LOOK_SPANS_MAX:
+            break
+        rows.append((consumer.session.name, sum(map(len, consumer.spans)), max(0, consumer.credit)))
+    return tuple(rows)
 
 
 def queue_row(queue: Queue) -> QueueRow:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wherry import errors
-    from wherry.model.options import GateInfo, QueueCounts, Snapshot
+    from wherry.model.options import BrokerInfo, GateInfo, QueueCounts, Snapshot
     from wherry.model.schedules import ScheduleInfo, ScheduleOptions
 
 DEFAULT_URL = "wherry://localhost:7117"
@@ -212,6 +212,10 @@ class Broker:
         while (ask := gathering.next()) is not None:
             gathering.take(await self._link.ask(ask))
         return gathering.found
+
+    async def info(self) -> BrokerInfo:
+        """How much memory it uses and how many clients it has; `Queue.info` tells of a queue."""
+        return await self._link.ask(asks.broker_info())
 
     async def ping(self) -> float:
         """Asks the broker for a sign of life; returns the seconds that it took."""

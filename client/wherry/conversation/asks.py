@@ -13,7 +13,7 @@ from wherry import errors
 from wherry.delivery import Delivery, PeekedMessage, bodies
 from wherry.model import commands, names, replies
 from wherry.model.fields import ROWS_MAX, Range
-from wherry.model.options import GateInfo, QueueCounts, QueueInfo, Snapshot, TopicReceipt, wire_options
+from wherry.model.options import BrokerInfo, GateInfo, QueueCounts, QueueInfo, Snapshot, TopicReceipt, wire_options
 from wherry.model.status import Status
 
 if TYPE_CHECKING:
@@ -100,6 +100,11 @@ def queues(prefix: str, after: str) -> Ask[tuple[list[QueueCounts], bool]]:
 def sign_of_life() -> Ask[None]:
     """A request that goes all the way through the core, and that any broker can answer."""
     return Ask(partial(commands.ListQueues, prefix="-"), _nothing)
+
+
+def broker_info() -> Ask[BrokerInfo]:
+    """The state of the broker."""
+    return Ask(partial(commands.ListQueues, prefix="-"), lambda reply: BrokerInfo(*reply[3:7]))
 
 
 def gate(name: str, skip: int) -> Ask[tuple[GateInfo, int]]:

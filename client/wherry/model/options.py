@@ -102,6 +102,36 @@ class TopicReceipt(NamedTuple):
     duplicate: bool = False
 
 
+class Attached(NamedTuple):
+    """A consumer of a queue.
+
+    Attributes:
+        client: what its client calls itself.
+        leased: how many messages it holds.
+        credit: how many more it would take.
+    """
+
+    client: str
+    leased: int
+    credit: int
+
+
+class BrokerInfo(NamedTuple):
+    """The state of a broker at one moment.
+
+    Attributes:
+        memory_bytes: how much memory all that it stores takes, as it counts it.
+        memory_bytes_max: at how much it refuses publishes; 0 for no limit.
+        clients: how many clients are connected.
+        durability: that of a queue that asks for none.
+    """
+
+    memory_bytes: int
+    memory_bytes_max: int
+    clients: int
+    durability: str
+
+
 @dataclass(frozen=True, slots=True)
 class QueueInfo:
     """The state of a queue at one moment.
@@ -114,6 +144,7 @@ class QueueInfo:
         dead: how many are given up.
         bytes: the bytes of all of these.
         consumers: how many consumers are attached.
+        attached: some of these, at most 20.
         next_offset: the offset that the next message will have.
         published: how many messages were published, as far back as the broker's log goes.
         removed: how many of them have left, by cause (settled, expired, dropped, purged).
@@ -145,11 +176,13 @@ class QueueInfo:
     ended: dict[str, int] = field(default_factory=dict)
     asked: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
+    attached: tuple[Attached, ...] = ()
 
     @classmethod
     def from_wire(cls, info: Mapping[str, Any]) -> QueueInfo:
         """What INFO tells; fields that a newer broker adds are left out."""
         known = {name: info[name] for name in cls.__slots__ if name in info}
+        known["attached"] = tuple(Attached(*row[:3]) for row in info.get("attached", ()))
         return cls(**known, oldest_age=info["oldest_age_ms"] / 1000)
 
 

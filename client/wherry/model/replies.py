@@ -88,11 +88,15 @@ class QueueInfo(NamedTuple):
 
 
 class Queues(NamedTuple):
-    """Answers LISTQUEUES: a page of queues by name, and whether more follow."""
+    """Answers LISTQUEUES: a page of queues by name, whether more follow, and how the broker is."""
 
     request: U32
     queues: QueueRows
     more: Flag = False
+    memory_bytes: U64 = 0
+    memory_bytes_max: U64 = 0
+    clients: U32 = 0
+    durability: Name = ""
 
 
 class Peeked(NamedTuple):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from wherry import errors
-    from wherry.model.options import GateInfo, QueueCounts, Snapshot
+    from wherry.model.options import BrokerInfo, GateInfo, QueueCounts, Snapshot
     from wherry.model.schedules import ScheduleInfo, ScheduleOptions
 
 DEFAULT_URL = "wherry://localhost:7117"
@@ -202,6 +202,10 @@ class Broker:
         while (ask := gathering.next()) is not None:
             gathering.take(self._link.ask(ask))
         return gathering.found
+
+    def info(self) -> BrokerInfo:
+        """How much memory it uses and how many clients it has; `Queue.info` tells of a queue."""
+        return self._link.ask(asks.broker_info())
 
     def ping(self) -> float:
         """Asks the broker for a sign of life; returns the seconds that it took."""
