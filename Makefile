@@ -68,7 +68,7 @@ fuzz: $(VENV)  ## look for inputs that break the decoders of frames and of logs,
 bench: $(VENV)  ## how fast it is; ARGS="--help" for more
 	$(BIN)python bench/loopback.py $(ARGS)
 
-bench-peers: $(VENV)  ## the same work through other brokers; Debian's redis-server, rabbitmq-server, beanstalkd if there
+bench-peers: $(VENV)  ## the same work through other brokers, 15 minutes; ARGS="--quick" for 3
 	$(BIN)pip install --quiet -e '.[peers]'
 	$(BIN)python bench/peers/run.py $(ARGS)
 

@@ -2,178 +2,180 @@
 
 One server, one producer, one consumer: processes on loopback. Every publish is confirmed and every message settled, as
 far as the peer knows either. Rounds are interleaved, so that what else the machine does falls on all alike; medians are
-printed, with the spread of the throughput. See servers.py and clients/ for the settings and for what argues for them.
+printed, with the spread of the throughput. Loads end after a time, not after a count, since peers differ by a factor of
+a hundred. What cannot be measured is told with its reason, and the run goes on. catalogue.py has the settings and what
+argues for them, clients/ how each is used.
+
+    run.py [--quick] [--only NAME,NAME] [--levels memory,synced] [--markdown] [--picture docs/peers.svg] [--record]
+
+`make bench-peers` takes about a quarter of an hour, `make bench-peers ARGS=--quick` three minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import median
 
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))
 
-from servers import PEERS, Missing, Server, client_of, server_of, versions
+import floor
+from catalogue import LEVELS, PEERS, versions
+from idle import GREETINGS, connection_bytes
+from measuring import BIG, BIGGER, STEADY, Failed, Sizes, hoard, move
+from report import BACKLOG, DISK, IDLE, OURS, RELAY, Book, whole
+from servers import Missing
+from timed import Load, flood
 
-import relay
-from loads import BIG, DONE_BYTES, FLIGHT, Case
-from measure import Child, finish, percentiles_ms
+from crowd import raise_open_files
+from measure import RESULTS, facts
 
-LOADS = {
-    BIG: Case(1024, 100, FLIGHT, 200_000),
-    "100 B single": Case(100, 0, FLIGHT, 50_000),
-    "100 B at 1,000/s": Case(100, 0, 1, 5_000, rate_per_s=1_000),
-}
-BACKLOG = Case(100, 100, FLIGHT, 1_000_000)
-SLOW = {"beanstalkd": 5, "RabbitMQ": 4}
-"""Peers that would take minutes for what takes others seconds get as many times less; rates are rates all the same."""
-EMPTY_S = 1.0
-
-
-def worker(peer: str, role: str, server: Server, durability: str, case: Case) -> Child:
-    """One end of the queue, ready to go."""
-    client = client_of(peer, durability)
-    child = Child(str(HERE / "worker.py"), client, role, server.address, json.dumps(asdict(case)))
-    assert child.line() == "ready"
-    return child
-
-
-def move(peer: str, durability: str, case: Case, folder: str) -> dict[str, float]:
-    """Moves a case's messages through a new server."""
-    with tempfile.NamedTemporaryFile() as shared:
-        shared.write(bytes(DONE_BYTES))
-        shared.flush()
-        case = replace(case, shared=shared.name)
-        with (
-            server_of(peer, durability, folder) as server,
-            worker(peer, "consumer", server, durability, case) as consumer,
-            worker(peer, "producer", server, durability, case) as producer,
-        ):
-            cpu = server.cpu_s()
-            consumer.go()
-            producer.go()
-            sent, got = producer.result(), consumer.result()
-            cpu = server.cpu_s() - cpu
-    wall, micro = got["end"] - sent["begin"], 1e6 / case.count
-    return {
-        "msg/s": case.count / wall,
-        "server us/msg": cpu * micro,
-        "client us/msg": (sent["cpu_s"] + got["cpu_s"]) * micro,
-        **percentiles_ms(got["samples"]),
-    }
-
-
-def hoard(peer: str, durability: str, case: Case, folder: str) -> dict[str, float]:
-    """Fills a new server with a backlog; kills it with -9 and starts it again when it has a log."""
-    server = server_of(peer, durability, folder)
-    with server:
-        empty = server.rss_mb()
-        with worker(peer, "producer", server, durability, case) as producer:
-            producer.go()
-            producer.result()
-        time.sleep(EMPTY_S)
-        figures = {"RSS MB": server.rss_mb(), "RSS B/msg": (server.rss_mb() - empty) * 1e6 / case.count}
-        if durability == "memory":
-            return figures
-        figures["disk MB"] = server.disk_mb()
-        server.kill()
-        figures["recovery s"] = server.start()
-        with worker(peer, "consumer", server, durability, replace(case, count=1)) as consumer:
-            begin = time.monotonic()
-            consumer.go()
-            consumer.result()
-            figures["recovery s"] += time.monotonic() - begin
-    return figures
+PROBLEMS = (Missing, Failed, RuntimeError, OSError)
+QUICK = Sizes(flood_s=0.6, paced_s=0.8, hoard_s=1.5, hoard=100_000)
+RELAYED_MB = 400
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each case runs; medians are printed")
-    parser.add_argument("--quick", action="store_true", help="one round of a tenth of the messages")
-    parser.add_argument("--only", default="", help="only the peers whose name contains this")
-    parser.add_argument("--levels", default="memory,written,synced", help="the durability levels, with commas")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="how often each load runs; medians are printed")
+    parser.add_argument("--quick", action="store_true", help="one short round, with a backlog of 100,000")
+    parser.add_argument("--only", default="", help="only the peers whose name contains one of these, with commas")
+    parser.add_argument("--levels", default=",".join(LEVELS), help="the durability levels, with commas")
+    parser.add_argument("--folder", default="", help="where servers keep their files: the disk that is measured")
+    parser.add_argument("--markdown", action="store_true", help="the report as Markdown")
     parser.add_argument("--record", action="store_true", help="append the result to results.jsonl")
     parser.add_argument("--picture", default="", metavar="FILE", help="draw the throughput into an SVG file")
     return parser.parse_args()
 
 
+class Run:
+    """One run.
+
+    Args:
+        sizes: of the loads.
+        book: where the figures go.
+        folder: where servers keep their files.
+    """
+
+    def __init__(self, sizes: Sizes, book: Book, folder: str) -> None:
+        self._sizes = sizes
+        self._book = book
+        self._folder = folder
+
+    def peer(self, level: str, name: str, number: int) -> None:
+        """One round of a peer at a level."""
+        peer = PEERS[name]
+        folder = tempfile.mkdtemp(prefix=".peers-", dir=self._folder)
+        try:
+            with peer.server_at(level, folder) as server:
+                for load_name, load in self._loads(name, level).items():
+                    if self._book.failed(level, name, load_name):
+                        continue
+                    try:
+                        self._book.add(level, name, load_name, move(peer.client_at(level), server, load))
+                    except PROBLEMS as error:
+                        self._book.fail(level, name, load_name, f"{name}: {reason(error)}")
+        except PROBLEMS as error:
+            for load_name in (*self._loads(name, level), BACKLOG):
+                self._book.fail(level, name, load_name, f"{name}: {reason(error)}")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        if number < peer.hoards_max and not self._book.failed(level, name, BACKLOG):
+            self._backlog(level, name)
+
+    def _loads(self, name: str, level: str) -> dict[str, Load]:
+        more = {BIGGER: flood(4096, 25, self._sizes.flood_s)} if (name, level) == (OURS, "memory") else {}
+        loads: dict[str, Load] = self._sizes.loads()
+        return loads | more
+
+    def _backlog(self, level: str, name: str) -> None:
+        peer = PEERS[name]
+        if level in peer.no_hoard:
+            self._book.fail(level, name, BACKLOG, f"{name}: {peer.no_hoard[level]}")
+            return
+        folder = tempfile.mkdtemp(prefix=".peers-", dir=self._folder)
+        try:
+            self._book.add(level, name, BACKLOG, hoard(peer, level, folder, self._sizes))
+        except PROBLEMS as error:
+            self._book.fail(level, name, BACKLOG, f"{name}: {reason(error)}")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def floor(self) -> None:
+        """One round of what there is without a broker."""
+        relayed = floor.relayed_mb_per_s(RELAYED_MB) * 1e6
+        self._book.add("floor", RELAY, BIG, {"msg/s": relayed / 1024})
+        self._book.add("floor", RELAY, BIGGER, {"msg/s": relayed / 4096})
+        self._book.add("floor", RELAY, STEADY, floor.relay_latency(round(1_000 * self._sizes.paced_s), 1_000))
+        self._book.add("floor", DISK, BIG, {"msg/s": floor.synced_per_s(self._folder, 1.0) * 100})
+
+    def idle(self, names: list[str]) -> None:
+        """The connections that nobody uses; once, since memory varies little."""
+        for name in names:
+            if name not in GREETINGS:
+                self._book.fail("memory", name, IDLE, "the same server as that of the streams")
+                continue
+            folder = tempfile.mkdtemp(prefix=".peers-", dir=self._folder)
+            try:
+                self._book.add("memory", name, IDLE, {"connection B": connection_bytes(name, PEERS[name], folder)})
+            except PROBLEMS as error:
+                self._book.fail("memory", name, IDLE, f"{name}: {reason(error)}")
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def reason(error: BaseException) -> str:
+    """An error in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"it is not installed: {text}" if isinstance(error, Missing) else text[:300]
+
+
+def chosen_peers(given: argparse.Namespace) -> dict[str, list[str]]:
+    """The peers of each level."""
+    parts = given.only.split(",")
+    names = [name for name in PEERS if name == OURS or any(part in name for part in parts)]
+    return {level: [name for name in names if level in PEERS[name].levels] for level in given.levels.split(",")}
+
+
 def main() -> None:
     given = options()
-    told: dict[str, str] = {}
-    rows: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    levels = given.levels.split(",")
-    chosen = [(peer, level) for level in levels for peer in PEERS if given.only in peer and level in PEERS[peer][2]]
-    for number in range(1 if given.quick else given.rounds):
-        for peer, level in chosen:
-            if peer not in told:
-                measure(peer, level, rows[f"{peer}, {level}"], told, quick=given.quick)
-        rows["floor: byte relay, 1 KiB"]["msg/s"].append(relay.measure(relay.MEGABYTES // 4)["MB/s"] * 1e6 / 1024)
-        rows["floor: write+fdatasync of 100 KiB"]["msg/s"].append(synced_writes())
-        print(f"round {number + 1} is done", file=sys.stderr)
-    figures = {name: medians(columns) for name, columns in rows.items() if columns}
-    for peer, why in told.items():
-        print(f"{peer} is left out: {why}")
-    for peer, (server, _, _) in PEERS.items():
-        print(f"{peer}: {server.settings}")
-    finish("peers", figures, record=given.record, versions=versions())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # so that servers are ended too
+    raise_open_files()
+    sizes = QUICK if given.quick else Sizes()
+    book, chosen = Book(sizes.hoard), chosen_peers(given)
+    rounds = 1 if given.quick else given.rounds
+    began = time.monotonic()
+    run = Run(sizes, book, given.folder or str(Path.cwd()))
+    for number in range(rounds):
+        for level, names in chosen.items():
+            for name in names:
+                run.peer(level, name, number)
+                print(f"{time.monotonic() - began:4.0f} s  round {number + 1}, {level}: {name}", file=sys.stderr)
+        run.floor()
+    if "memory" in chosen:
+        run.idle(chosen["memory"])
+    print(whole(book, chosen, versions(), markdown=given.markdown))
+    machine = facts()
+    print(f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {machine['system']}; ", end="")
+    took_s = time.monotonic() - began
+    print(f"commit {machine['commit']}, {rounds} rounds in {took_s:.0f} s, {time.strftime('%Y-%m-%d')}")
+    if given.record:
+        line = {"bench": "peers", **machine, "versions": versions(), "rounds": rounds, "rows": book.rows()}
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(line, separators=(",", ":")) + "\n")
     if given.picture:
         from picture import draw  # noqa: PLC0415 (matplotlib takes a second to import)
 
-        draw(figures, Path(given.picture))
-
-
-def measure(peer: str, level: str, row: dict[str, list[float]], told: dict[str, str], *, quick: bool) -> None:
-    """All cases of one peer at one level, into its row; why it is left out, if it is."""
-    shorter = (10 if quick else 1) * SLOW.get(peer, 1)
-    folder = tempfile.mkdtemp(prefix="wherry-peers-")
-    try:
-        for name, case in LOADS.items():
-            count = case.count // (shorter if not case.rate_per_s else 2 if quick else 1)
-            for column, figure in move(peer, level, replace(case, count=count), folder).items():
-                if column.startswith(("p9", "p5")):
-                    if case.rate_per_s and column != "p999_ms":
-                        row[f"{column} at 1,000/s"].append(figure)
-                elif not case.rate_per_s:
-                    row[f"{column}, {name}"].append(figure)
-        for column, figure in hoard(peer, level, replace(BACKLOG, count=BACKLOG.count // shorter), folder).items():
-            row[column].append(figure)
-    except Missing as error:
-        told[peer] = f"it is not installed: {error}"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def synced_writes(seconds: float = 1.0) -> float:
-    """Messages of 1 KiB a second that a loop of write and fdatasync of a hundred of them stores."""
-    import os  # noqa: PLC0415
-
-    data, count = bytes(102_400), 0
-    with tempfile.NamedTemporaryFile(dir=tempfile.gettempdir()) as file:
-        begin = time.monotonic()
-        while time.monotonic() - begin < seconds:
-            os.write(file.fileno(), data)
-            os.fdatasync(file.fileno())
-            count += 100
-        return count / (time.monotonic() - begin)
-
-
-def medians(columns: dict[str, list[float]]) -> dict[str, float]:
-    """The median of each column; of a throughput the spread as well, (largest - smallest) / median."""
-    result = {}
-    for column, figures in columns.items():
-        result[column] = median(figures)
-        if column == f"msg/s, {BIG}":
-            result["spread"] = round((max(figures) - min(figures)) / result[column], 2)
-    return result
+        draw(book, chosen, Path(given.picture))
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
     main()

@@ -1,8 +1,9 @@
 """The producer and the consumer of run.py, each a process of its own.
 
-    worker.py PEER producer|consumer ADDRESS CASE
+    worker.py PEER producer|consumer ADDRESS LOAD
 
-CASE is JSON; see `loads.Case`. A worker prints `ready`, waits for a line, works, and prints what it measured as JSON.
+LOAD is JSON; see `timed.Load`. A worker prints `ready`, waits for a line, works, and prints what it measured as
+JSON.
 """
 
 from __future__ import annotations
@@ -19,42 +20,50 @@ import uvloop
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from clients import Client, connect
+from timed import Ends, Load, TimedProducer
 
-from loads import Case
-from worker_parts import STAMP, Producer, counter, rendezvous
+from worker_parts import STAMP, rendezvous
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-async def receive(case: Case, client: Client, begun: Callable[[], None]) -> list[int]:
-    """Takes and settles a case's messages; returns how long some of them took, in nanoseconds."""
+async def receive(load: Load, client: Client, begun: Callable[[], None]) -> tuple[int, list[int]]:
+    """Takes and settles a load's messages; returns how many, and how long some of them took, in nanoseconds."""
     samples: list[int] = []
-    done = counter(case)
-    count = 0
+    ends = Ends(load)
+    count, last = 0, False
     begun()
-    while count < case.count:
+    while not last:
         bodies = await client.take()
         now = time.monotonic_ns()
-        sampled = bodies if case.rate_per_s else bodies[:1]
+        sampled = bodies if load.rate_per_s else bodies[:1]
         samples += [now - STAMP.unpack_from(body)[0] for body in sampled]
         count += len(bodies)
-        done[0] = count
-        await client.settle(last=count >= case.count)
-    return samples
+        ends.taken = count
+        last = count >= ends.total
+        await client.settle(last=last)
+    return count, samples
 
 
-async def work(peer: str, role: str, address: str, case: Case) -> None:
-    client = await connect(peer, address, role)
+async def work(peer: str, role: str, address: str, load: Load) -> None:
+    client = await connect(peer, address, role, paced=bool(load.rate_per_s))
     samples: list[int] = []
     began: list[float] = []
     if role == "producer":
-        producer = Producer(case, client.publish)
+        producer = TimedProducer(load, client.publish)
         began[:] = rendezvous()
         await producer.run()
+        count = producer.count
     else:
-        samples = await receive(case, client, lambda: began.extend(rendezvous()))
-    measured = {"begin": began[0], "end": time.monotonic(), "cpu_s": time.process_time() - began[1], "samples": samples}
+        count, samples = await receive(load, client, lambda: began.extend(rendezvous()))
+    measured = {
+        "begin": began[0],
+        "end": time.monotonic(),
+        "cpu_s": time.process_time() - began[1],
+        "count": count,
+        "samples": samples,
+    }
     await client.close()
     print(json.dumps(measured), flush=True)
     sys.stdin.readline()
@@ -62,4 +71,4 @@ async def work(peer: str, role: str, address: str, case: Case) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(work(sys.argv[1], sys.argv[2], sys.argv[3], Case(**json.loads(sys.argv[4]))))
+    uvloop.run(work(sys.argv[1], sys.argv[2], sys.argv[3], Load(**json.loads(sys.argv[4]))))

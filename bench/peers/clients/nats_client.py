@@ -1,27 +1,34 @@
 """NATS JetStream, through nats-py.
 
-A batch is published with `publish_async` for each message and awaited together; a pull consumer fetches 500 at a time
-and acknowledges each, which is how its documentation does it (an ack is not confirmed). The stream has the work queue
-policy: what is acknowledged is gone. `memory` and `file` are the stream's storage.
+A batch is published as an atomic batch (NATS 2.12: headers that number the messages, and one acknowledgement for all of
+them), which takes a sixth of the client's CPU time of `publish_async` and one future for each message. Single messages
+go by `publish_async`. The consumer is pushed to, and acknowledges the last of what came for all before it (AckPolicy
+ALL): that takes a third of the CPU time of `fetch`, which the documentation prefers for other reasons. A work queue
+stream allows no such acknowledgement, so the stream keeps what has interest, and forgets what is acknowledged, which
+with one consumer is the same. An acknowledgement is not confirmed. `memory` and `file` are the stream's storage.
 """
 
 from __future__ import annotations
 
-import asyncio
+import secrets
 from typing import TYPE_CHECKING
 
 import nats
-from nats.errors import TimeoutError as NatsTimeout
-from nats.js.api import ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
+
+from clients import PREFETCH, Arrivals
 
 if TYPE_CHECKING:
     from nats.aio.client import Client as Connection
     from nats.aio.msg import Msg
-    from nats.js import JetStreamContext
 
-SUBJECT = "bench"
-BULK = 500
+SUBJECT, DELIVERED = "bench", "bench.delivered"
 PENDING_MAX = 8_000
+TIMEOUT_S = 60
+
+
+class Refused(Exception):
+    """The server did not store a batch; the text is what it said."""
 
 
 class Client:
@@ -29,30 +36,52 @@ class Client:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._subscription: JetStreamContext.PullSubscription | None = None
-        self._taken: list[Msg] = []
         self._stream = connection.jetstream(publish_async_max_pending=PENDING_MAX)
+        self._arrivals: Arrivals[Msg] | None = None
+        self._newest: Msg | None = None
+
+    async def create(self, storage: StorageType) -> None:
+        """Makes the stream and its consumer; the same ones again is no error."""
+        await self._stream.add_stream(
+            StreamConfig(
+                "bench", subjects=[SUBJECT], retention=RetentionPolicy.INTEREST, storage=storage, allow_atomic=True
+            )
+        )
+        await self._stream.add_consumer(
+            "bench",
+            ConsumerConfig(
+                durable_name="workers", deliver_subject=DELIVERED, ack_policy=AckPolicy.ALL, max_ack_pending=PREFETCH
+            ),
+        )
 
     async def publish(self, bodies: list[bytes]) -> None:
         if len(bodies) == 1:
-            await self._stream.publish(SUBJECT, bodies[0])
+            await (await self._stream.publish_async(SUBJECT, bodies[0], wait_stall=TIMEOUT_S))
             return
-        await asyncio.gather(*[await self._stream.publish_async(SUBJECT, body, wait_stall=60) for body in bodies])
+        batch = secrets.token_hex(8)
+        for number, body in enumerate(bodies[:-1], 1):
+            headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+            await self._connection.publish(SUBJECT, body, headers=headers)
+        headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(len(bodies)), "Nats-Batch-Commit": "1"}
+        answer = await self._connection.request(SUBJECT, bodies[-1], headers=headers, timeout=TIMEOUT_S)
+        if b'"error"' in answer.data:
+            raise Refused(answer.data.decode())
 
     async def take(self) -> list[bytes]:
-        if self._subscription is None:
-            config = ConsumerConfig(max_ack_pending=4_000)
-            self._subscription = await self._stream.pull_subscribe(SUBJECT, "workers", config=config)
-        while True:
-            try:
-                self._taken = await self._subscription.fetch(BULK, timeout=5)
-            except NatsTimeout:
-                continue
-            return [message.data for message in self._taken]
+        if self._arrivals is None:
+            self._arrivals = Arrivals()
+            await self._connection.subscribe(DELIVERED, cb=self._arrived)
+        messages = await self._arrivals.take()
+        self._newest = messages[-1]
+        return [message.data for message in messages]
+
+    async def _arrived(self, message: Msg) -> None:
+        assert self._arrivals is not None
+        self._arrivals.add(message)
 
     async def settle(self, *, last: bool) -> None:
-        for message in self._taken:
-            await message.ack()
+        assert self._newest is not None
+        await self._newest.ack()
         if last:
             await self._connection.flush()
 
@@ -60,10 +89,7 @@ class Client:
         await self._connection.close()
 
 
-async def connect(address: str, _role: str, variant: str) -> Client:
-    connection = await nats.connect(f"nats://{address}")
-    client = Client(connection)
-    storage = StorageType.FILE if variant == "file" else StorageType.MEMORY
-    config = StreamConfig("bench", subjects=[SUBJECT], retention=RetentionPolicy.WORK_QUEUE, storage=storage)
-    await client._stream.add_stream(config)  # noqa: SLF001 (it is ours; the same one again is no error)
+async def connect(address: str, _role: str, variant: str, *, paced: bool) -> Client:  # noqa: ARG001 (all are called alike)
+    client = Client(await nats.connect(f"nats://{address}"))
+    await client.create(StorageType.FILE if variant == "file" else StorageType.MEMORY)
     return client

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import wherry
+from clients import BULK, PREFETCH
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-CREDIT = 4_000
-BULK = 500
 
 
 class Client:
@@ -30,7 +28,7 @@ class Client:
 
     async def take(self) -> list[bytes]:
         if self._batches is None:
-            self._batches = self._queue.consume(CREDIT).batches(BULK)
+            self._batches = self._queue.consume(PREFETCH).batches(BULK)
         self._taken = await anext(self._batches)
         return [message.body for message in self._taken]
 
@@ -43,5 +41,5 @@ class Client:
         await self._broker.close()
 
 
-async def connect(address: str, role: str, _variant: str) -> Client:
+async def connect(address: str, role: str, _variant: str, *, paced: bool) -> Client:  # noqa: ARG001 (all are called alike)
     return Client(await wherry.connect(f"wherry://{address}", name=role))
