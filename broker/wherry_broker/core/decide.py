@@ -179,7 +179,7 @@ def envelope_of(queue: Queue, command: commands.Publish | commands.PublishTopic,
             "invalid", f"priority {command.priority} is not within 0 to {options.priorities - 1}", queue=queue.name
         )
     ready_at_ms = max(command.at_ms, now_ms + command.delay_ms)
-    ttl_ms = min(filter(None, (command.ttl_ms, options.ttl_ms)), default=0)
+    ttl_ms = min(command.ttl_ms or options.ttl_ms, options.ttl_ms or command.ttl_ms)  # 0 sets no limit
     expires_at_ms = now_ms + ttl_ms if ttl_ms else 0
     if ready_at_ms <= now_ms:
         ready_at_ms = 0

@@ -206,10 +206,12 @@ class Ledger:
         """Remembers what was stored under sequences, in the log where that holds some of it."""
         evolve(self.state, record)
         queues = self.state.queues
-        if any(queues[row[1]].is_logged for row in record.rows):
-            self._records.append(record)
-            if self.state.homes.room_bytes is not None:
-                self.state.homes.room_bytes -= bounds.log_cost_of(record)
+        for row in record.rows:
+            if queues[row[1]].is_logged:
+                self._records.append(record)
+                if self.state.homes.room_bytes is not None:
+                    self.state.homes.room_bytes -= bounds.log_cost_of(record)
+                return
 
     def apply_scheduled(self, record: ScheduleFact) -> None:
         """Likewise for a schedule. A `Fired` needs no sync: without it, its message is lost too."""
@@ -276,8 +278,7 @@ class Ledger:
     def watch_memory(self, now_ms: int) -> None:
         """Looks how fast memory is freed, and forgets what nobody asks for any more while it is short."""
         memory = self.state.memory
-        memory.observe(now_ms)
-        if memory.is_tight and abs(now_ms - self._swept_ms) >= SWEEP_MS:
+        if memory.observe(now_ms) and abs(now_ms - self._swept_ms) >= SWEEP_MS:
             self._swept_ms = now_ms
             for queue in self.state.queues.values():
                 queue.dedupe.sweep(now_ms)

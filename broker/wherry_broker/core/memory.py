@@ -100,12 +100,17 @@ class Memory:
         self._held += more
         self._taken += more
 
-    def observe(self, now_ms: int) -> None:
-        """Looks how much was freed since the last time; to be called often, and of use only when little is left."""
-        freed = self._taken - self._held
-        if self.is_tight:
+    def observe(self, now_ms: int) -> bool:
+        """Looks how much was freed since the last time; to be called often, and of use only when little is left.
+
+        Returns:
+            Whether it is tight.
+        """
+        freed, is_tight = self._taken - self._held, self.is_tight
+        if is_tight:
             self._freed.add(freed - self._seen, now_ms)
         self._seen, self.seen_ms = freed, now_ms
+        return is_tight
 
     @property
     def freed_per_second(self) -> float:

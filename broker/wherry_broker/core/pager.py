@@ -59,7 +59,7 @@ class Pager:
 
     def leased(self, batch: Batch) -> None:
         """All of a batch has been leased; it is needed again only if its deliveries fail."""
-        if self.is_full and batch.block.place is not None:
+        if batch.block.place is not None and self.is_full:
             batch.queue.residence.page_out(batch)
 
     def look_ahead(self, queue: Queue, offset: int) -> None:

@@ -52,11 +52,13 @@ class Producers:
     Attributes:
         window_ms: how long one is remembered that is not heard of.
         rows: how many rows are remembered in all: a sequence has one for each queue that it went to.
+        idle_ms: before this moment none can be forgotten for being idle.
     """
 
     def __init__(self) -> None:
         self.window_ms = WINDOW_MS
         self.rows = 0
+        self.idle_ms = 0
         self._known: OrderedDict[str, Producer] = OrderedDict()
 
     def __len__(self) -> int:
@@ -68,7 +70,8 @@ class Producers:
 
     def take(self, record: Sequenced) -> None:
         """Publishes of a producer were stored, and others answered."""
-        self.forget_idle(record.at_ms)
+        if record.at_ms >= self.idle_ms:
+            self.forget_idle(record.at_ms)
         producer = self._entered(record.producer, record.at_ms)
         self._answer(producer, record.answered)
         self._store(producer, record.rows)
@@ -110,15 +113,18 @@ class Producers:
         """Forgets those that were not heard of for the window."""
         while self._known:
             name = next(iter(self._known))
-            if self._known[name].heard_at_ms + self.window_ms > now_ms:
+            self.idle_ms = self._known[name].heard_at_ms + self.window_ms
+            if self.idle_ms > now_ms:
                 return
             self.rows -= _count(self._known.pop(name).stored.values())
+        self.idle_ms = now_ms + self.window_ms
 
     def limit(self, now_ms: int) -> None:
         """Takes all as heard of by now at the latest: a clock that was set back makes none last longer."""
         for name, producer in sorted(self._known.items(), key=lambda each: each[1].heard_at_ms):
             producer.heard_at_ms = min(producer.heard_at_ms, now_ms)
             self._known.move_to_end(name)
+        self.idle_ms = 0
 
     def standing(self, is_logged: Callable[[int], bool]) -> Iterator[Known]:
         """The facts of each, as a preamble restates them.
@@ -152,7 +158,8 @@ class Producers:
             if sequence > answered:
                 break
             over.append(sequence)
-        self.rows -= _count(stored.pop(sequence) for sequence in over)
+        for sequence in over:
+            self.rows -= len(stored.pop(sequence))
 
 
 def _count(stored: Iterable[tuple[Row, ...]]) -> int:

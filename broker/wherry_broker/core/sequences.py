@@ -41,7 +41,8 @@ class Sequences:
             raise Refusal("invalid", f"sequence {sequence} needs a producer, and HELLO named none")
         producer = self._producers.find(session.producer)
         if producer is None:
-            self._check_room(len(self._producers), producers.PRODUCERS_MAX, "producers")
+            if len(self._producers) >= producers.PRODUCERS_MAX:
+                raise _full("producers", len(self._producers), producers.PRODUCERS_MAX)
             return ()
         rows = producer.stored.get(sequence)
         if rows is not None:
@@ -49,8 +50,11 @@ class Sequences:
         if sequence <= producer.answered:
             text = f"sequence {sequence} was answered: the client has said so of all up to {producer.answered}"
             raise Refusal("invalid", text)
-        self._check_room(len(producer.stored), producers.SEQUENCES_MAX, "publishes that this producer has not answered")
-        self._check_room(self._producers.rows, producers.ROWS_MAX, "publishes of all producers")
+        if len(producer.stored) >= producers.SEQUENCES_MAX:
+            what = "publishes that this producer has not answered"
+            raise _full(what, len(producer.stored), producers.SEQUENCES_MAX)
+        if self._producers.rows >= producers.ROWS_MAX:
+            raise _full("publishes of all producers", self._producers.rows, producers.ROWS_MAX)
         return ()
 
     def are_new(self, session: Session, publishes: Sequence[commands.Publish]) -> bool:
@@ -81,6 +85,6 @@ class Sequences:
         """
         return Sequenced(session.producer, answered, now_ms, tuple(rows))
 
-    def _check_room(self, count: int, limit: int, what: str) -> None:
-        if count >= limit:
-            raise Refusal("unavailable", f"{count} {what} are remembered, and {limit} is the limit", retryable=True)
+
+def _full(what: str, count: int, limit: int) -> Refusal:
+    return Refusal("unavailable", f"{count} {what} are remembered, and {limit} is the limit", retryable=True)

@@ -239,6 +239,8 @@ class Shard:
     def tick(self, now_ms: int) -> None:
         """Applies all that is due at `now_ms`."""
         self.ledger.now_ms = now_ms
+        if not self.state.timers.may_be_due(now_ms) and now_ms < self.state.producers.idle_ms:
+            return  # as it is nearly always
         self.state.producers.forget_idle(now_ms)
         lost: dict[Span, None] = {}  # a lease may be over and, at the same moment, who holds it
         for item in self.state.timers.due(now_ms):

@@ -65,6 +65,10 @@ class Timers:
             heapify(self._heap)
             self._garbage = 0
 
+    def may_be_due(self, now_ms: int) -> bool:
+        """Whether `due` has to look: an item comes up no earlier than its entry."""
+        return bool(self._heap) and self._heap[0][0] <= now_ms
+
     def next_ms(self) -> int | None:
         """When the next item is due; None when nothing waits."""
         heap = self._heap
