@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+LENGTH_BYTES = 4
+
+
+def is_sound(lengths: bytes, data: bytes) -> bool:
+    """Whether lengths, a big-endian u32 each, add up to the data."""
+    if len(lengths) == LENGTH_BYTES:
+        return int.from_bytes(lengths, "big") == len(data)
+    total: int = sum(struct.unpack(f">{len(lengths) // LENGTH_BYTES}I", lengths))
+    return total == len(data)
+
+
 class Shared:
     """Bytes that several blocks share; `holders` is how many of them are in a queue, and have the bytes in memory."""
 
@@ -66,11 +77,6 @@ class Block:
         other = Block(self.lengths, self.data, self.size)
         other.place, other.checksum, other.shared = self.place, self.checksum, shared
         return other
-
-    def is_sound(self) -> bool:
-        """Whether the lengths add up to the data."""
-        total: int = sum(struct.unpack(f">{self.count}I", self.lengths))
-        return total == self.size
 
     def bytes_between(self, low: int, high: int) -> int:
         """How many bytes the messages [low, high) have."""

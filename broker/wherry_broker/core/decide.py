@@ -9,7 +9,7 @@ from wherry.model.commands import Verb
 from wherry.model.fields import BATCH_MESSAGES_MAX
 from wherry_broker.core import bounds, records
 from wherry_broker.core.batch import DEAD, LEASED, STATE_NAMES, Envelope, Failure, Span
-from wherry_broker.core.block import Block
+from wherry_broker.core.block import Block, is_sound
 from wherry_broker.core.bounds import LOG_BYTES_A_RECORD, check_memory, check_room
 from wherry_broker.core.memory import QUEUE_BYTES
 from wherry_broker.core.options import InvalidOption, QueueOptions, checked
@@ -201,7 +201,7 @@ def block_of(command: commands.Publish | commands.PublishTopic) -> Block:
         Refusal: invalid, the lengths do not add up to the block.
     """
     block = Block(command.lengths, command.block)
-    if not block.is_sound():
+    if not is_sound(command.lengths, command.block):
         raise Refusal(
             "invalid", f"the lengths of {block.count} messages do not add up to a block of {block.size} bytes"
         )

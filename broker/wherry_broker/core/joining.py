@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry.model import commands
 from wherry_broker.core import bounds, decide
-from wherry_broker.core.block import Block
+from wherry_broker.core.block import Block, is_sound
 from wherry_broker.core.records import Published, Row
 from wherry_broker.core.refusal import Refusal
 
@@ -41,6 +41,9 @@ class Together(NamedTuple):
 
 def joined(given: Sequence[Command]) -> Iterator[Command | Together]:
     """The same commands in order, with neighbouring publishes joined where they can be."""
+    if len(given) == 1:
+        yield given[0]
+        return
     run: list[Any] = []
     weight = 0
     shared: tuple[Any, ...] | None = None
@@ -101,7 +104,7 @@ def _envelope(command: Command) -> tuple[Any, ...] | None:
     """What the messages of a joined batch share; None for what cannot be joined."""
     if type(command) is not commands.Publish or len(command.block) >= ALONE_BYTES_MIN or command.dedupe:
         return None
-    if not Block(command.lengths, command.block).is_sound():  # to be refused by its own number
+    if not is_sound(command.lengths, command.block):  # to be refused by its own number
         return None
     shared = (command.queue, command.priority, command.key, command.delay_ms, command.at_ms, command.ttl_ms)
     return (*shared, not command.sequence, command.track)

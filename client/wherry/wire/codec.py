@@ -137,6 +137,8 @@ def _layout(opcode: int, cls: type[Any]) -> Layout:
 
 LAYOUTS: dict[int, Layout] = {opcode: _layout(opcode, cls) for opcode, cls in OPCODES.items()}
 _BY_CLASS: dict[type[Any], Layout] = {layout.cls: layout for layout in LAYOUTS.values()}
+_new: Callable[[type[Any], tuple[Any, ...]], Any] = tuple.__new__
+"""What `_make` does, for a tuple whose length is known to be right."""
 _pack: Callable[[Any], bytes] = msgpack.Packer(autoreset=True).pack
 
 
@@ -228,7 +230,7 @@ def decode(frame: Frame) -> Any:
         fields += layout.defaults[given - layout.required :]
     if layout.has_block:
         fields += (frame.block,)
-    return layout.cls._make(fields)
+    return _new(layout.cls, fields)
 
 
 def _check(layout: Layout, fields: tuple[Any, ...]) -> None:
