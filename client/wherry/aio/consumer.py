@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from wherry import errors
-from wherry.aio.link import SETTLE_LATENCY_S
+from wherry.aio.link import SETTLE_LATENCY_S, wake
 from wherry.aio.message import Message, Settlement
 from wherry.conversation.holding import MAX_LEASE_S, Holding
 from wherry.conversation.leased import SAID
@@ -57,7 +57,7 @@ class Intake(Holding[Message]):
         self.link = link
         self.ended: errors.WherryError | None = None
         self.is_stopped = False
-        self._arrival: asyncio.Future[None] | None = None
+        self._waiting: dict[asyncio.Future[None], None] = {}
         self._empty: asyncio.Future[None] | None = None
 
     async def attach(self) -> None:
@@ -115,9 +115,13 @@ class Intake(Holding[Message]):
 
     async def arrival(self, timeout: float | None) -> None:
         """Returns when something is in the buffer, no more will come, or the time is over."""
-        if self._arrival is None:
-            self._arrival = asyncio.get_running_loop().create_future()
-        await self.link.wait(self._arrival, timeout)  # leaves it alone when one of those who wait is cancelled
+        # A future for each who waits: one that is cancelled takes nobody else along.
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[waiter] = None
+        try:
+            await self.link.wait_own(waiter, timeout)
+        finally:
+            self._waiting.pop(waiter, None)
 
     def settle(
         self, message: BaseMessage, verb: Verb, duration_ms: int | None, text: str, result: bytes | None = None
@@ -215,9 +219,9 @@ class Intake(Holding[Message]):
             self._empty.set_result(None)
 
     def _arrived(self) -> None:
-        if self._arrival is not None:
-            self._arrival.set_result(None)
-            self._arrival = None
+        waiting, self._waiting = self._waiting, {}
+        for waiter in waiting:
+            wake(waiter)
 
 
 class Consumer:

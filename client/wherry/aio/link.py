@@ -214,7 +214,7 @@ class Link:
 
     async def sleep(self, seconds: float) -> None:
         """Waits, by the event loop's clock."""
-        await self.wait(self._loop.create_future(), seconds)
+        await self.wait_own(self._loop.create_future(), seconds)
 
     async def wait(self, future: asyncio.Future[Any], seconds: float | None) -> None:
         """Returns when a future is done or the time is over, by the event loop's clock. The future is left alone."""
@@ -228,6 +228,15 @@ class Link:
         finally:
             over.cancel()
             timer.cancel()
+
+    async def wait_own(self, future: asyncio.Future[None], seconds: float | None) -> None:
+        """The same for a future that nobody else waits for, with less ado: it is done once the time is over."""
+        timer = None if seconds is None else self._loop.call_later(seconds, wake, future)
+        try:
+            await future
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def check_open(self) -> None:
         """Raises what ended the conversation, if it has ended."""
@@ -463,6 +472,12 @@ class Link:
         self.conversation.ping()
         self.flush()
         self._heartbeat = self._loop.call_at(min(now + interval, self._heard_at + 2 * interval), self._beat)
+
+
+def wake(waiter: asyncio.Future[None]) -> None:
+    """Wakes one who waits, unless somebody has, or it is cancelled."""
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 _TELL: dict[type, Callable[[Link, Any], None]] = {
