@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from wherry_broker.core import view
-from wherry_broker.core.batch import LEASED, STATE_NAMES
+from wherry_broker.core.batch import LEASED, READY, STATE_NAMES
 from wherry_broker.core.effects import Delivery, Effect
 from wherry_broker.core.memory import EVENT_BYTES
 
@@ -58,7 +58,7 @@ class Dispatcher:
     def run_queue(self, queue: Queue, now_ms: int) -> None:
         """Leases all that can be leased in a queue."""
         waiting, options = queue.waiting, queue.options
-        while waiting and not options.paused and not self.stopped:
+        while waiting and queue.counts[READY] and not options.paused and not self.stopped:
             consumer = next(iter(waiting))
             session = consumer.session
             if consumer.granted <= consumer.delivered:
