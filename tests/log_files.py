@@ -186,7 +186,7 @@ EVERY_KIND: list[Record] = [
     Rehomed(
         1,
         3,
-        Envelope(NOW_MS, 0, 0, ""),
+        Envelope(NOW_MS, 0, 0, "", lineage=((3, 1), (1, 2))),
         (
             Stage(4, 5, 1, 0, NOW_MS + 2_000, False, Failure("failed", "no such host", NOW_MS + 6)),
             Stage(5, 6, 1, 0, 0, True, Failure("rejected", "spam", NOW_MS + 7)),

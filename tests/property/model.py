@@ -88,8 +88,11 @@ class Queue:
 
     # Publish.
 
-    def publish(self, bodies, command, now):
-        """What is answered: ("confirm", first, duplicate) or ("error", code, bound, first, accepted)."""
+    def publish(self, bodies, command, now, lineage=()):
+        """What is answered: ("confirm", first, duplicate) or ("error", code, bound, first, accepted).
+
+        `lineage` are the ancestors of the messages, and None when their parent has ended.
+        """
         options = self.options
         first, until = self.dedupe.get(command.dedupe, (0, 0))
         if command.dedupe and until > now:
@@ -97,6 +100,8 @@ class Queue:
         ready_at, expires_at = self.moments(command, now)
         if not self.is_valid(command, now):
             return ("error", "invalid", "", 0, 0)
+        if lineage is None:
+            return ("error", "stale_delivery", "", 0, 0)
         divisible = command.divisible and not command.dedupe
         self.make_room(bodies)
         bound = self.never_fits(bodies[:1] if divisible else bodies)
@@ -106,7 +111,7 @@ class Queue:
         while divisible and len(taken) < len(bodies) and self.fits(bodies[: len(taken) + 1]):
             taken = bodies[: len(taken) + 1]
         first = self.next_offset
-        self.store(taken, command, now, ready_at, expires_at)
+        self.store(taken, command, now, ready_at, expires_at, lineage)
         if taken == bodies:
             if command.dedupe and options["dedupe_window_ms"]:
                 self.dedupe[command.dedupe] = (first, now + options["dedupe_window_ms"])
@@ -169,7 +174,7 @@ class Queue:
             self.dedupe[command.dedupe] = (self.next_offset, now + self.options["dedupe_window_ms"])
         self.store(bodies, command, now, *self.moments(command, now))
 
-    def store(self, bodies, command, now, ready_at, expires_at):
+    def store(self, bodies, command, now, ready_at, expires_at, lineage=()):
         for body in bodies:
             self.messages.append(
                 {
@@ -186,6 +191,7 @@ class Queue:
                     "failure": None,
                     "died_at": 0,
                     "holder": None,
+                    "lineage": lineage,
                 }
             )
             self.next_offset += 1
@@ -294,7 +300,7 @@ class Queue:
         ttl = target.options["ttl_ms"]
         priority = min(message["priority"], target.options["priorities"] - 1)
         envelope = SimpleNamespace(priority=priority, key=message["key"])
-        target.store([message["body"]], envelope, now, 0, now + ttl if ttl else 0)
+        target.store([message["body"]], envelope, now, 0, now + ttl if ttl else 0, message["lineage"])
 
     def drop_dead(self, kept_by_core):
         """Drops the oldest dead beyond the bound; `kept_by_core` tells messages apart that died in one moment."""

@@ -24,6 +24,7 @@ from wherry.model import commands, replies
 from wherry_broker.core import bounds, dispatch, index, lane, memory, records, residence, timers, turns, view
 from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, STATE_NAMES
 from wherry_broker.core.effects import Delivery
+from wherry_broker.core.families import LINEAGE_MAX
 from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.outbox import Outbox
 from wherry_broker.core.policies import Policies, Policy
@@ -298,7 +299,30 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
         self.store(which, name, sizes, at_ms=0 if at is None else self.now + at, **fields)
         self.pump()
 
-    def store(self, which, name, sizes, *, sound=True, behind=None, **fields):
+    @rule(
+        which=st.integers(0, 9),
+        name=NAMES,
+        parent=st.tuples(NAMES, st.integers(0, 9)),
+        sizes=BODIES,
+        delay_ms=st.sampled_from([0, 0, 10]),
+        ttl_ms=st.sampled_from([0, 0, 12]),
+        dedupe=st.sampled_from(["", "", "k"]),
+        divisible=st.booleans(),
+    )
+    def publish_as_child(self, which, name, parent, sizes, **fields):
+        """A message sends others; or one does that has ended, or never was."""
+        of, newest = parent
+        queue = self.model.queues.get(of)
+        sender = queue.messages[-1 - newest] if queue is not None and newest < len(queue.messages) else None
+        lineage = None
+        if sender is not None and sender["state"] != "dead":
+            lineage = (*sender["lineage"], (queue, sender["offset"]))
+            lineage = lineage if len(lineage) <= LINEAGE_MAX else (lineage[0], *lineage[1 - LINEAGE_MAX :])
+        offset = sender["offset"] if sender is not None else 77
+        self.store(which, name, sizes, parent=f"{of}/{offset}", lineage=lineage, **fields)
+        self.pump()
+
+    def store(self, which, name, sizes, *, sound=True, behind=None, lineage=(), **fields):
         if behind is not None:
             self.sequence += 1
             fields |= {"sequence": self.sequence, "answered": max(0, self.sequence - 1 - behind)}
@@ -311,7 +335,7 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
             self.refused(reply, "invalid")
             return
         before = queue.next_offset
-        expected = queue.publish(bodies_of(lengths, block), command, self.now)
+        expected = queue.publish(bodies_of(lengths, block), command, self.now, lineage)
         if command.sequence and expected[0] == "confirm":
             self.model.producer.remember(command, (queue, expected[1], queue.next_offset - before), self.now)
         elif command.sequence and expected[4]:
@@ -321,6 +345,8 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
             assert reply == replies.Confirm("synced", ((self.request, *expected[1:]),))
             assert sound or expected[2]
             return
+        if expected[1] == "stale_delivery":  # it is of the parent's queue that something is said
+            self.held[-1] = (self.held[-1][0], self.marks.get(command.parent.partition("/")[0], 0))
         self.refused(reply, expected[1])
         assert (reply.bound, reply.first, reply.accepted) == expected[2:]
         assert reply.retryable == (reply.code == "busy")
@@ -718,19 +744,26 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
         if queue is None:
             self.refused(reply, "not_found")
             return
-        gone = [message for offset in offsets_of(ranges) if (message := queue.at(offset)) is not None]
+        offsets = offsets_of(ranges)
+        sent = [
+            (other, message)
+            for other in self.model.queues.values()
+            for message in other.messages
+            if message["state"] != "dead" and any((queue, offset) in message["lineage"] for offset in offsets)
+        ]
+        here = [(queue, message) for offset in offsets if (message := queue.at(offset)) is not None]
+        gone = {(of.name, message["offset"]): (of, message) for of, message in (*sent, *here)}
         held = {}
-        for message in gone:
+        for of, message in gone.values():
             if message["state"] == "leased":
-                held.setdefault(message["holder"], []).append((message["offset"], message["attempt"] + 1))
-            queue.remove(message, "cancelled")
+                held.setdefault(message["holder"], set()).add((message["offset"], message["attempt"] + 1))
+            of.remove(message, "cancelled")
+        self.take_note_of_records()
         assert reply == replies.Done(self.request, len(gone))
-        found = {
-            (session, say.consumer): [
-                (low + n, attempt) for low, count, attempt in say.deliveries for n in range(count)
-            ]
-            for session, say in self.cancellations(told)
-        }
+        found = {}
+        for session, say in self.cancellations(told):
+            deliveries = {(low + n, attempt) for low, count, attempt in say.deliveries for n in range(count)}
+            found.setdefault((session, say.consumer), set()).update(deliveries)
         assert found == held
         self.pump()
 
@@ -891,6 +924,18 @@ class CoreMachine(StoreRules, RuleBasedStateMachine):
             + memory.LANE_BYTES * lanes
             + memory.LIMITED_BYTES * limited
         )
+
+    @invariant()
+    def families_agree(self):
+        """All that was sent by others is known by each of its ancestors, and nothing else is."""
+        expected = {}
+        for queue in self.shard.state.queues.values():
+            for batch in queue.batches_since(0):
+                for ancestor in batch.envelope.lineage:
+                    expected.setdefault(ancestor, set()).add(batch)
+        families = self.shard.state.families
+        assert {known: set(families.descendants(known[0], ((known[1], 1),))) for known in expected} == expected
+        assert len(families) == len(expected)
 
     @invariant()
     def time_agrees(self):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
+import time
 
 import pytest
 
 import wherry
 from patience import PATIENCE_S
-from wherry.tasks import Reject, chain, chord, group
+from wherry.tasks import Reject, chain, chord, current, group
 
 
 @pytest.fixture
@@ -99,6 +101,64 @@ async def test_all_of_it_can_be_cancelled(running, working, add, total):
     assert running.counts(add.queue) == running.counts(total.queue) == (0, 0, 0, 0)
     with pytest.raises(wherry.JobCancelled):
         await flow.result(0)
+
+
+async def test_a_cancel_reaches_what_its_jobs_have_sent(running, tasks, working, add, total):
+    begun, stopped = asyncio.Event(), asyncio.Event()
+    sent = []
+
+    @tasks.task
+    async def wait() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.set()
+
+    @tasks.task
+    async def split() -> None:
+        sent.append(await wait.send())
+        sent.append(await add.options(delay=60).send(1, 1))
+        sent.append(await chord([wait.si(), add.options(delay=60).s(1, 2)], total.then()).send())
+        await asyncio.sleep(60)
+
+    async with working() as worker:
+        root = await split.send()
+        await begun.wait()
+        await running.until(lambda: len(sent) == 3)
+        assert await root.cancel()
+        await stopped.wait()
+        await running.until(lambda: not worker.running)
+    for handle in (root, *sent):
+        with pytest.raises(wherry.JobCancelled):
+            await handle.result(0)
+    assert all(running.counts(name) == (0, 0, 0, 0) for name in (split.queue, wait.queue, add.queue, total.queue))
+
+
+async def test_a_job_that_was_cancelled_sends_nothing_more(running, tasks, working, add):
+    cancelled, refused = threading.Event(), []
+
+    @tasks.task
+    def stubborn() -> None:
+        while not current().cancelled:
+            time.sleep(0.001)
+        for call in (lambda: add.send_sync(1, 1), (add.s(1, 1) | add.then(2)).send_sync):
+            try:
+                call()
+            except wherry.StaleDelivery as error:
+                refused.append(str(error))
+        tasks.close_sync()
+        cancelled.set()
+
+    async with working() as worker:
+        handle = await stubborn.send()
+        await running.until(lambda: worker.running)
+        await handle.cancel()
+        await asyncio.to_thread(cancelled.wait)
+        await running.until(lambda: not worker.running)
+    assert len(refused) == 2
+    assert all("has ended" in text for text in refused)
+    assert running.counts(add.queue) == (0, 0, 0, 0)
 
 
 async def test_it_goes_without_an_event_loop(working, tasks, add, total):

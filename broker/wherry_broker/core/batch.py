@@ -34,12 +34,17 @@ class Failure(NamedTuple):
     at_ms: int
 
 
+Ancestor = tuple[int, int]
+"""A message that has sent others: the number of its queue, and its offset."""
+
+
 class Envelope(NamedTuple):
     """What the messages of a batch share.
 
     Attributes:
         tracked: whether it is remembered how they end.
         publisher: what the client calls itself that published them, when they are tracked.
+        lineage: the messages that have sent them, the farthest first; see `families`.
     """
 
     published_at_ms: int
@@ -48,6 +53,7 @@ class Envelope(NamedTuple):
     key: str = ""
     tracked: bool = False
     publisher: str = ""
+    lineage: tuple[Ancestor, ...] = ()
 
 
 class Event(NamedTuple):

@@ -12,7 +12,7 @@ from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.schedules import kept_bytes
 
 if TYPE_CHECKING:
-    from wherry_broker.core.batch import Span
+    from wherry_broker.core.batch import Envelope, Span
     from wherry_broker.core.block import Block
     from wherry_broker.core.queue import Queue
     from wherry_broker.core.rates import Line
@@ -92,8 +92,14 @@ def check_room(state: State, queue: str, cost: int) -> None:
         )
 
 
+def memory_cost(record: records.Published) -> int:
+    """How much memory a publish takes at most."""
+    block, envelope = record.block, record.envelope
+    return publish_bytes(block.size, block.count, envelope.key, record.dedupe, len(envelope.lineage))
+
+
 def check_broker(
-    state: State, queue: Queue, block: Block, key: str, dedupe: str, *, settles: bool = False, tracked: bool = False
+    state: State, queue: Queue, block: Block, envelope: Envelope, dedupe: str, *, settles: bool = False
 ) -> None:
     """Refuses a publish for what all queues share: the disk of the log, and the memory.
 
@@ -101,16 +107,16 @@ def check_broker(
         state: all queues.
         queue: where it is published.
         block: the messages.
-        key: their key.
+        envelope: what they share.
         dedupe: the key under which they are remembered.
         settles: whether something goes in their place.
-        tracked: whether they are tracked.
 
     Raises:
         Refusal: busy, the disk or the memory is (nearly) full; too_large, the memory could never hold it.
     """
-    check_disk(state, queue, block, tracked=tracked)
-    check_memory(state, queue.name, publish_bytes(block.size, block.count, key, dedupe), settles=settles)
+    check_disk(state, queue, block, tracked=envelope.tracked)
+    cost = publish_bytes(block.size, block.count, envelope.key, dedupe, len(envelope.lineage))
+    check_memory(state, queue.name, cost, settles=settles)
 
 
 def check_memory(state: State, queue: str, cost: int, *, settles: bool = False) -> None:

@@ -14,7 +14,6 @@ from wherry.model import commands, replies
 from wherry.model.commands import Verb
 from wherry.model.fields import BATCH_MESSAGES_MAX, VALUE_BYTES_MAX
 from wherry_broker.core import bounds, decide, gates, records
-from wherry_broker.core.memory import publish_bytes
 from wherry_broker.core.records import Gated, Joined
 from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.sequences import Sequences
@@ -69,11 +68,11 @@ class Part:
                 raise _stale(settle.queue, stale[0][0])
             self.ended += decide.settle(queue, settle, held, now_ms, draw)
 
-    def publish(self, position: int, command: commands.Publish, publisher: str, now_ms: int) -> None:
+    def publish(self, state: State, position: int, command: commands.Publish, publisher: str, now_ms: int) -> None:
         """Decides on a publish of a client that calls itself `publisher`, but for whether there is room.
 
         Raises:
-            Refusal: invalid, the envelope is not one for this queue.
+            Refusal: invalid, the envelope is not one for this queue; stale_delivery, its parent has ended.
         """
         queue, key = self.queue, command.dedupe
         first = self._known(key, now_ms) if key else None
@@ -81,6 +80,8 @@ class Part:
             envelope, ready_at_ms = decide.envelope_of(queue, command, now_ms)
             if command.track:
                 envelope = decide.tracked(envelope, publisher)
+            if command.parent:
+                envelope = decide.sent_by(state, envelope, command.parent)
             block = decide.block_of(command)
             if key:
                 bounds.check_dedupe(queue, now_ms, len(self._keys))
@@ -167,7 +168,7 @@ class Committing:
         for position, publish in enumerate(publishes):
             if publish.queue not in parts:
                 parts[publish.queue] = Part(self._catalogue.opened(publish.queue))
-            parts[publish.queue].publish(position, publish, session.name, now_ms)
+            parts[publish.queue].publish(self._ledger.state, position, publish, session.name, now_ms)
         dropped = [fact for part in parts.values() for fact in part.dropped(now_ms)]
         results = _results(command, settles, {name: part.queue for name, part in parts.items()})
         self._check_disk(parts, sum(map(len, results.values())))
@@ -249,7 +250,7 @@ class Committing:
 
     def _check_memory(self, parts: dict[str, Part], *, settles: bool) -> None:
         stored = [record for part in parts.values() for record in part.stored.values()]
-        cost = sum(publish_bytes(each.block.size, each.block.count, each.envelope.key, each.dedupe) for each in stored)
+        cost = sum(map(bounds.memory_cost, stored))
         if stored:
             bounds.check_memory(self._ledger.state, next(iter(parts)), cost, settles=settles)
 
@@ -298,14 +299,17 @@ def publishes_of(command: commands.Commit) -> list[commands.Publish]:
     Raises:
         Refusal: invalid, the lengths do not add up to the block, or they are too many messages.
     """
-    if len(command.tracked) not in (0, len(command.publishes)):
-        raise Refusal("invalid", f"{len(command.tracked)} publishes are said to be tracked or not, which is not all")
+    for what, given in (("tracked or not", command.tracked), ("sent by others or not", command.parents)):
+        if len(given) not in (0, len(command.publishes)):
+            raise Refusal("invalid", f"{len(given)} publishes are said to be {what}, which is not all")
     _check_total(sum(len(row[1]) // 4 for row in command.publishes))
     result, end = [], 0
     for position, row in enumerate(command.publishes):
         start, end = end, end + sum(_sizes(row[1]))
         track = bool(command.tracked and command.tracked[position])
-        result.append(commands.Publish(command.request, *row[:8], track=track, block=command.block[start:end]))
+        parent = command.parents[position] if command.parents else ""
+        block = command.block[start:end]
+        result.append(commands.Publish(command.request, *row[:8], track=track, parent=parent, block=block))
     end += sum(_sizes(command.results))
     if end != len(command.block):
         text = f"the lengths of all messages, {end} bytes, do not add up to a block of {len(command.block)}"

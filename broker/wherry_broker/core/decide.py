@@ -11,6 +11,7 @@ from wherry_broker.core import bounds, records
 from wherry_broker.core.batch import DEAD, LEASED, STATE_NAMES, Envelope, Failure, Span
 from wherry_broker.core.block import Block, is_sound
 from wherry_broker.core.bounds import LOG_BYTES_A_RECORD, check_memory, check_room
+from wherry_broker.core.families import lineage_of
 from wherry_broker.core.memory import QUEUE_BYTES
 from wherry_broker.core.options import InvalidOption, QueueOptions, checked
 from wherry_broker.core.refusal import Refusal
@@ -192,6 +193,15 @@ def envelope_of(queue: Queue, command: commands.Publish | commands.PublishTopic,
 def tracked(envelope: Envelope, publisher: str) -> Envelope:
     """The envelope of messages that are tracked, and who published them."""
     return envelope._replace(tracked=True, publisher=publisher)
+
+
+def sent_by(state: State, envelope: Envelope, parent: str) -> Envelope:
+    """The envelope of messages that another message has sent.
+
+    Raises:
+        Refusal: invalid, its parent is no id; stale_delivery, it has ended.
+    """
+    return envelope._replace(lineage=lineage_of(state, parent))
 
 
 def block_of(command: commands.Publish | commands.PublishTopic) -> Block:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from wherry.model import commands, replies
 from wherry_broker.core import bounds, decide, records
-from wherry_broker.core.batch import DEAD, LEASED, Envelope, Span
+from wherry_broker.core.batch import DEAD, LEASED, Span
 from wherry_broker.core.refusal import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from wherry.model.fields import Delivered, Range
     from wherry_broker.core.answers import Answers
+    from wherry_broker.core.batch import Batch
     from wherry_broker.core.consumers import Consumer, Session
     from wherry_broker.core.ledger import Ledger
     from wherry_broker.core.lookups import Lookups
@@ -51,17 +53,21 @@ class Editing:
         self._answers.say(session, replies.Done(command.request, before - queue.messages_held), queue.mark)
 
     def cancel(self, session: Session, command: commands.Cancel, now_ms: int) -> None:
-        """Removes messages whatever their state; consumers that hold some are told."""
+        """Removes messages whatever their state, and what they have sent; consumers that hold some are told."""
         queue = decide.named(self._ledger.state, command.queue)
-        parts = list(_parts(queue, command.ranges))
-        told = _holders(parts)
-        ranges = records.joined((part.low, part.high) for part in parts)
-        if ranges:
-            self._ledger.apply((records.Removed(queue.number, records.CANCELLED, ranges, now_ms),))
-        for consumer, deliveries in told.items():
-            self._answers.say(consumer.session, replies.Cancelled(consumer.number, tuple(deliveries)), queue.mark)
-        total = sum(part.high - part.low for part in parts)
-        self._answers.say(session, replies.Done(command.request, total), queue.mark)
+        here = list(_parts(queue, command.ranges))
+        descendants = self._ledger.state.families.descendants(queue.number, command.ranges)
+        parts = _by_queue([*here, *_parts_of(descendants)])
+        told = {each: _holders(of_queue) for each, of_queue in parts.items()}
+        ranges = {each: records.joined((part.low, part.high) for part in of_queue) for each, of_queue in parts.items()}
+        # At once, so that nothing dies of the end of what it waits for when it goes as well.
+        self._ledger.apply(records.Removed(each.number, records.CANCELLED, ranges[each], now_ms) for each in ranges)
+        for each, holders in told.items():
+            for consumer, deliveries in holders.items():
+                self._answers.say(consumer.session, replies.Cancelled(consumer.number, tuple(deliveries)), each.mark)
+        total = sum(high - low for of_queue in ranges.values() for low, high in of_queue)
+        mark = self._ledger.newest_mark if descendants else queue.mark
+        self._answers.say(session, replies.Done(command.request, total), mark)
 
     def redrive(self, session: Session, command: commands.Redrive, now_ms: int) -> None:
         """Makes dead messages ready again, in their queue or in another one; all of them, or none when one is full."""
@@ -106,6 +112,25 @@ def _parts(queue: Queue, ranges: tuple[Range, ...]) -> Iterator[Part]:
             yield Part(span, max(span.low, first), min(span.high, first + count))
 
 
+def _parts_of(batches: Iterable[Batch]) -> Iterator[Part]:
+    """What is left of batches, but for the dead."""
+    for batch in batches:
+        for span in batch.spans:
+            if span.state != DEAD:
+                yield Part(span, span.low, span.high)
+
+
+def _by_queue(parts: Iterable[Part]) -> dict[Queue, list[Part]]:
+    """Parts by queue, in the order of their offsets, and none twice."""
+    result: dict[Queue, list[Part]] = {}
+    for part in sorted(parts, key=attrgetter("low")):
+        of_queue = result.setdefault(part.span.batch.queue, [])
+        low = max(part.low, of_queue[-1].high) if of_queue else part.low
+        if low < part.high:
+            of_queue.append(part._replace(low=low))
+    return result
+
+
 def _holders(parts: list[Part]) -> dict[Consumer, list[Delivered]]:
     """The consumers that hold some of these messages, with their deliveries."""
     result: dict[Consumer, list[Delivered]] = {}
@@ -137,7 +162,7 @@ def _moved(queue: Queue, target: Queue, parts: list[Part], now_ms: int) -> list[
         old = part.span.batch.envelope
         priority = min(old.priority, target.options.priorities - 1)
         expires_at_ms = now_ms + ttl_ms if ttl_ms else 0
-        envelope = Envelope(now_ms, expires_at_ms, priority, old.key, old.tracked, old.publisher)
+        envelope = old._replace(published_at_ms=now_ms, expires_at_ms=expires_at_ms, priority=priority)
         new.append(records.Published(target.number, first, envelope, 0, "", block))
         first += block.count
     ranges = records.joined((part.low, part.high) for part in parts)

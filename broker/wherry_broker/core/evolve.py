@@ -33,6 +33,7 @@ def _declared(state: State, record: records.Declared) -> None:
         state.timers,
         state.homes,
         state.memory,
+        families=state.families,
         restoring=state.restoring,
     )
     queue.asked = None if record.asked is None else frozenset(record.asked)

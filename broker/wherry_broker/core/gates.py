@@ -179,8 +179,17 @@ def joined(members: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]
     return rows
 
 
-def tallied(state: State, record: Fact, now_ms: int) -> list[Fact]:
-    """What it means for gates that messages end by a record, which is not applied yet; nothing if it ends none."""
+class Ended(NamedTuple):
+    """Messages that count for a gate have ended: how many, whether well, and what became of the first of them."""
+
+    gate: str
+    messages: int
+    well: bool
+    failure: Failure
+
+
+def ended(state: State, record: Fact, now_ms: int) -> list[Ended]:
+    """What ends with a record, which is not applied yet, of what counts for gates."""
     if not isinstance(record, Removed | Died | Deleted) or not state.gates.counts(record.queue):
         return []
     queue = state.queues[record.queue]
@@ -194,13 +203,20 @@ def tallied(state: State, record: Fact, now_ms: int) -> list[Fact]:
                 for name in names:
                     count, first = ends.get(name, (0, start))
                     ends[name] = (count + stop - start, first)
-    facts: list[Fact] = []
-    for name, (count, first) in ends.items():
-        gate = state.gates[name]
-        facts.append(Tallied(gate.queue, name, count, 0 if well else count))
-        if gate.strict and gate.is_closed and not well:
-            failure = Failure(GATE, f"{queue.name}/{first}, which it waited for, {_fate(record)}", now_ms)
-            facts.append(Died(gate.queue, ((gate.offset, gate.offset + 1),), failure, GATE))
+    return [
+        Ended(name, count, well, Failure(GATE, f"{queue.name}/{first}, which it waited for, {_fate(record)}", now_ms))
+        for name, (count, first) in ends.items()
+    ]
+
+
+def tallied(state: State, ended: Ended) -> list[Fact]:
+    """What it means for a gate that messages have ended; nothing when what waited there has gone with them."""
+    gate = state.gates.get(ended.gate)
+    if gate is None:
+        return []
+    facts: list[Fact] = [Tallied(gate.queue, ended.gate, ended.messages, 0 if ended.well else ended.messages)]
+    if gate.strict and gate.is_closed and not ended.well:
+        facts.append(Died(gate.queue, ((gate.offset, gate.offset + 1),), ended.failure, GATE))
     return facts
 
 

@@ -74,7 +74,9 @@ def store(state: State, publishes: Sequence[commands.Publish], publisher: str, n
         envelope, ready_at_ms = decide.envelope_of(queue, publishes[0], now_ms)
         if publishes[0].track:
             envelope = decide.tracked(envelope, publisher)
-        bounds.check_broker(state, queue, block, envelope.key, "", tracked=envelope.tracked)
+        if publishes[0].parent:
+            envelope = decide.sent_by(state, envelope, publishes[0].parent)
+        bounds.check_broker(state, queue, block, envelope, "")
         busy = bounds.room(queue, block, now_ms, divisible=False).busy
     except Refusal:
         return None
@@ -107,7 +109,7 @@ def _envelope(command: Command) -> tuple[Any, ...] | None:
     if not is_sound(command.lengths, command.block):  # to be refused by its own number
         return None
     shared = (command.queue, command.priority, command.key, command.delay_ms, command.at_ms, command.ttl_ms)
-    return (*shared, not command.sequence, command.track)
+    return (*shared, not command.sequence, command.track, command.parent)
 
 
 def _weight(publish: Any) -> int:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wherry_broker.core.batch import Batch
     from wherry_broker.core.block import Block
     from wherry_broker.core.effects import Effect
+    from wherry_broker.core.gates import Ended
     from wherry_broker.core.queue import Queue
 
 RESIDENT_BYTES_MAX = 268_435_456
@@ -138,6 +139,7 @@ class Ledger:
             new: the records. How tracked messages end with them is remembered in the same commit.
             results: what the consumers of such messages return.
         """
+        ended: list[Ended] = []
         for record in new:
             if isinstance(record, Routed):
                 self._apply_routed(record)
@@ -145,14 +147,15 @@ class Ledger:
             if isinstance(record, Sequenced):
                 self._apply_sequenced(record)
                 continue
-            tallied = gates.tallied(self.state, record, self.now_ms) if self.state.gates else ()
+            if self.state.gates:
+                ended += gates.ended(self.state, record, self.now_ms)
             queue = self.state.queues.get(record.queue)
             if queue is not None and queue.tracked:
                 self._apply_tracked(queue, record, results)
             else:
                 self._apply_fact(record)
-            if tallied:
-                self.apply(tallied)
+        for each in ended:  # what waited for them may have gone as well
+            self.apply(gates.tallied(self.state, each))
 
     def _apply_tracked(self, queue: Queue, record: Fact, results: Results) -> None:
         ends = tracking.ends(queue, record)

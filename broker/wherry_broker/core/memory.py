@@ -44,6 +44,8 @@ SEQUENCE_BYTES = 384
 """A publish of it that may be sent again."""
 TEXT_BYTES = 56
 """A text, but for its characters."""
+ANCESTOR_BYTES = 480
+"""A message that has sent others, of which some are left, and each batch of these."""
 TIGHT_EIGHTHS = 7
 """From how many eighths of the bound on it is told how fast memory is freed, and nothing is kept that need not be."""
 
@@ -120,14 +122,16 @@ class Memory:
 
 def batch_bytes(batch: Batch) -> int:
     """What a batch takes, but for its spans and the bytes of its messages."""
-    block, key = batch.block, batch.envelope.key
+    block, key, lineage = batch.block, batch.envelope.key, batch.envelope.lineage
     size = BATCH_BYTES + (MESSAGE_BYTES * block.count if block.count > 1 else 0)
+    if lineage:
+        size += ANCESTOR_BYTES * len(lineage)
     return size + text_bytes(key) if key else size
 
 
-def publish_bytes(size: int, count: int, key: str, dedupe: str) -> int:
+def publish_bytes(size: int, count: int, key: str, dedupe: str, ancestors: int = 0) -> int:
     """What a publish of `count` messages, of `size` bytes together, takes at most."""
-    needed = BATCH_BYTES + SPAN_BYTES + size + MESSAGE_BYTES * count + 2 * TIMER_BYTES
+    needed = ANCESTOR_BYTES * ancestors + BATCH_BYTES + SPAN_BYTES + size + MESSAGE_BYTES * count + 2 * TIMER_BYTES
     if key:
         needed += LANE_BYTES + text_bytes(key)
     return needed + DEDUPE_BYTES + text_bytes(dedupe) if dedupe else needed

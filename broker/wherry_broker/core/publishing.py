@@ -42,8 +42,10 @@ class Publishing:
         envelope, ready_at_ms = decide.envelope_of(queue, command, now_ms)
         if command.track:
             envelope = decide.tracked(envelope, session.name)
+        if command.parent:
+            envelope = decide.sent_by(self._state, envelope, command.parent)
         block = decide.block_of(command)
-        bounds.check_broker(self._state, queue, block, command.key, command.dedupe, tracked=command.track)
+        bounds.check_broker(self._state, queue, block, envelope, command.dedupe)
         if command.dedupe:
             bounds.check_dedupe(queue, now_ms)
         self._ledger.apply(bounds.drop_oldest(queue, block.count, block.size, now_ms))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from wherry_broker.core.batch import DEAD, DELAYED, GONE, LEASED, READY, Batch, Failure, Span
 from wherry_broker.core.dedupe import DedupeKeys
+from wherry_broker.core.families import Families
 from wherry_broker.core.gates import GATE
 from wherry_broker.core.index import BatchIndex
 from wherry_broker.core.keys import Keys, Throttle
@@ -52,6 +53,7 @@ class Queue:
         timers: where leases, delays and expiries wait.
         homes: where it is told which segments of the log hold its batches.
         memory: where it is told what it takes.
+        families: where it is told what messages were sent by others.
         restoring: whether records of a log are read, until `restored`.
 
     Attributes:
@@ -84,6 +86,7 @@ class Queue:
         homes: Homes,
         memory: Memory,
         *,
+        families: Families | None = None,
         restoring: bool = False,
     ) -> None:
         self.number = number
@@ -107,6 +110,7 @@ class Queue:
         self.asked: frozenset[str] | None = None
         self.tracked = 0
         self.residence = Residence(homes, memory, is_logged=self.is_logged)
+        self._families = families if families is not None else Families()
         self._timers = timers
         self._memory = memory
         self._index = BatchIndex()
@@ -152,6 +156,8 @@ class Queue:
         self.residence.enter(batch)
         self._memory.take(SPAN_BYTES)
         self.tracked += envelope.tracked
+        if envelope.lineage:
+            self._families.add(batch)
         self.counts[span.state] += block.count
         self.sizes[span.state] += block.size
         if envelope.expires_at_ms:
@@ -183,6 +189,8 @@ class Queue:
         self.residence.enter(batch)
         self._memory.take(SPAN_BYTES * len(batch.spans))
         self.tracked += envelope.tracked
+        if envelope.lineage:
+            self._families.add(batch)
 
     def rehome(self, batch: Batch, block: Block) -> None:
         """A batch was written again: it lies in the current segment now."""
@@ -455,6 +463,8 @@ class Queue:
             self._index.discard(batch)
             self.residence.leave(batch)
             self.tracked -= batch.envelope.tracked
+            if batch.envelope.lineage:
+                self._families.discard(batch)
 
     def _fail(self, span: Span, failure: Failure | None) -> None:
         self._memory.shift(failure_bytes(failure) - failure_bytes(span.failure))

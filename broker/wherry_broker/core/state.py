@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING
 
 from wherry_broker.core.bindings import Bindings
+from wherry_broker.core.families import Families
 from wherry_broker.core.gates import Gates
 from wherry_broker.core.homes import Homes
 from wherry_broker.core.memory import QUEUE_BYTES, UNBOUNDED, Memory
@@ -30,6 +31,7 @@ class State:
         names: by name.
         producers: which publishes were stored that may be sent again.
         gates: what waits for others to end.
+        families: what was sent by which message.
         homes: which segments of the log hold what is alive.
         bindings: which queues take which subjects.
         schedules: what is published when its time comes.
@@ -49,6 +51,7 @@ class State:
         self.schedules = Schedules(self.homes)
         self.memory = Memory(self.timers, self.producers, memory_bytes_max)
         self.gates = Gates()
+        self.families = Families()
         self.queues: dict[int, Queue] = {}
         self.names: dict[str, Queue] = {}
         self.next_number = 1

@@ -20,6 +20,7 @@ from wherry_broker.core.turns import Turns
 
 if TYPE_CHECKING:
     from wherry_broker.core.consumers import Session
+    from wherry_broker.core.families import Families
     from wherry_broker.core.homes import Homes
     from wherry_broker.core.memory import Memory
     from wherry_broker.core.options import QueueOptions
@@ -93,13 +94,14 @@ class Store(Queue):
         homes: Homes,
         memory: Memory,
         *,
+        families: Families | None = None,
         restoring: bool = False,  # noqa: ARG002 (nothing is ever leased here, whatever a log does not tell)
     ) -> None:
         self.watches: dict[str, dict[Watch, None]] = {}
         self.news: dict[str, None] = {}
         self._values: dict[str, Batch] = {}
         self._no_turns = _NoTurns(0, memory)
-        super().__init__(number, name, options, first, timers, homes, memory)
+        super().__init__(number, name, options, first, timers, homes, memory, families=families)
 
     def value(self, key: str) -> Batch | None:
         """The value of a key."""
@@ -172,7 +174,7 @@ def put(state: State, store: Store, key: str, value: bytes, expires_at_ms: int, 
     """
     check_key(store, key)
     block = Block(len(value).to_bytes(4, "big"), value)
-    bounds.check_broker(state, store, block, key, "", settles=store.value(key) is not None)
+    bounds.check_broker(state, store, block, Envelope(now_ms, key=key), "", settles=store.value(key) is not None)
     return keep(store, key, value, expires_at_ms, now_ms)
 
 

@@ -229,11 +229,11 @@ def _without_defaults(fields: Any) -> Any:
 
 
 def _fields(record: Any) -> Any:
-    """The fields of a record but for its block; an envelope that is not tracked ends before it would say so."""
-    if type(record) is records.Routed or any(record.envelope[_PLAIN_FIELDS:]):
+    """The fields of a record but for its block; an envelope ends before it says that it is not tracked, or sent."""
+    if type(record) is records.Routed or record.envelope.lineage:
         return record[:-1]
     queue, first, envelope, *rest = record[:-1]
-    return (queue, first, envelope[:_PLAIN_FIELDS], *rest)
+    return (queue, first, envelope[: -1 if any(envelope[_PLAIN_FIELDS:]) else _PLAIN_FIELDS], *rest)
 
 
 def mark_bytes(mark: int) -> bytes:

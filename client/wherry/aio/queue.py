@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from wherry.model.times import Duration
     from wherry.wire.messages import HeaderValue
 
-NO_OPTIONS = (0, "", "", None, None, None, False)
+NO_OPTIONS = (0, "", "", None, None, None, False, "")
 """What a publish has that asks for nothing."""
 
 
@@ -66,6 +66,7 @@ class Queue:
         key: str = "",
         dedupe: str = "",
         track: bool = False,
+        parent: str = "",
         timeout: float | None = None,
     ) -> Receipt:
         """Publishes one message, and returns when the broker has confirmed it.
@@ -82,6 +83,7 @@ class Queue:
             key: what it belongs to, such as a customer.
             dedupe: a second message with this key is not stored while the queue remembers it.
             track: whether how it ends is remembered, and its result; the receipt then has `status()` and `result()`.
+            parent: the id of the message that sends this one: whoever cancels that cancels this one too.
             timeout: how long to try, in seconds, while the queue is full; 0 tries once.
 
         Returns:
@@ -91,10 +93,11 @@ class Queue:
             Busy: the queue is full, and still was when the time was over; says when to come back.
             TooLarge: the message is larger than the queue or a frame may hold.
             Invalid: a value is out of its range.
+            StaleDelivery: its parent has ended.
             TypeError, ValueError: a value, or a header, cannot be sent.
             RequestTimeout, Disconnected: no answer came; whether the message was stored is unknown.
         """
-        options = (priority, key, dedupe, delay, at, ttl, track)
+        options = (priority, key, dedupe, delay, at, ttl, track, parent)
         envelope = PLAIN if options == NO_OPTIONS else envelope_of(*options)
         message = compose(body, headers, json, pack)
         link = self._link
@@ -126,6 +129,7 @@ class Queue:
         priority: int = 0,
         key: str = "",
         track: bool = False,
+        parent: str = "",
         timeout: float | None = None,
     ) -> list[Receipt]:
         """Publishes many messages in order, and returns when all are confirmed.
@@ -144,12 +148,13 @@ class Queue:
             priority: as for `publish`.
             key: as for `publish`.
             track: as for `publish`.
+            parent: as for `publish`.
             timeout: as for `publish`, for each batch.
 
         Returns:
             A receipt for each message, in order.
         """
-        envelope = envelope_of(priority, key, "", delay, at, ttl, track)
+        envelope = envelope_of(priority, key, "", delay, at, ttl, track, parent)
         receipts: list[Receipt] = []
         limit = self._link.conversation.block_bytes_max
         for lengths, block in blocks(*compose_many(bodies, headers, json, pack), limit):

@@ -333,9 +333,9 @@ class Asking:
         if self._sequenced:
             publish.sequence = self._sequence.next()
         answered = self._sequence.answered
-        envelope, track = publish.envelope.fields, publish.envelope.track
+        envelope, more = publish.envelope.fields, publish.envelope[6:]
         command = commands.Publish(
-            number, publish.queue, lengths, *envelope, publish.divisible, publish.sequence, answered, track
+            number, publish.queue, lengths, *envelope, publish.divisible, publish.sequence, answered, *more
         )
         frame = codec.encode_pieces(command, block)
         if publish.sequence:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from wherry import errors
 from wherry.conversation.pending import Envelope
 from wherry.model.fields import BATCH_MESSAGES_MAX, NAME_BYTES_MAX, PRIORITY_MAX
+from wherry.model.names import split_id
 from wherry.model.options import Receipt
 from wherry.model.times import Duration, moment_ms, to_ms
 from wherry.wire.messages import pack_sizes
@@ -34,12 +35,13 @@ def envelope_of(
     at: datetime | None,
     ttl: Duration | None,
     track: bool = False,  # noqa: FBT001, FBT002 (its place is among what users give)
+    parent: str = "",
 ) -> Envelope:
     """The envelope of the options that users give to a publish.
 
     Raises:
         Invalid: a value is out of its range.
-        ValueError: a duration or a moment makes no sense.
+        ValueError: a duration or a moment makes no sense, or the parent is no id.
         TypeError: a key is no str.
     """
     priority = int(index(priority))
@@ -54,9 +56,11 @@ def envelope_of(
         text.encode()  # raises when it holds a lone surrogate
     delay_ms = 0 if delay is None else to_ms(delay)
     ttl_ms = 0 if ttl is None else to_ms(ttl)
+    if parent:
+        split_id(parent)
     if ttl is not None and not ttl_ms:
         raise ValueError(f"a time to live is more than 0 seconds, not {ttl!r}")
-    return Envelope(priority, key, delay_ms, 0 if at is None else moment_ms(at), ttl_ms, dedupe, bool(track))
+    return Envelope(priority, key, delay_ms, 0 if at is None else moment_ms(at), ttl_ms, dedupe, bool(track), parent)
 
 
 def check_size(size: int, limit: int) -> None:

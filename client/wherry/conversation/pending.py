@@ -19,6 +19,7 @@ class Envelope(NamedTuple):
     ttl_ms: int = 0
     dedupe: str = ""
     track: bool = False
+    parent: str = ""
 
     @property
     def fields(self) -> tuple[int, str, int, int, int, str]:

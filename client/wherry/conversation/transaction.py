@@ -161,6 +161,7 @@ class Draft:
         key: str = "",
         dedupe: str = "",
         track: bool = False,
+        parent: str = "",
         waits_at: Gate | None = None,
         counts_for: str | Sequence[str] = (),
     ) -> Posted:
@@ -179,6 +180,7 @@ class Draft:
             key: what it belongs to, such as a customer.
             dedupe: a second message with this key is not stored while the queue remembers it.
             track: whether how it ends is remembered, and its result.
+            parent: the id of the message that sends this one; as for `Queue.publish`.
             waits_at: the gate at which it waits until others have ended.
             counts_for: the gate that it counts for when it ends, which is there or made in here; or several.
 
@@ -189,7 +191,7 @@ class Draft:
             TooLarge: the transaction would be larger than a frame may be.
             Invalid: a value is out of its range.
         """
-        envelope = envelope_of(priority, key, dedupe, delay, at, ttl, track)
+        envelope = envelope_of(priority, key, dedupe, delay, at, ttl, track, parent)
         gates = _gate_rows(counts_for)
         if waits_at is not None:
             gates += ((waits_at.name, waits_at.expects, waits_at.strict),)
@@ -207,6 +209,7 @@ class Draft:
         priority: int = 0,
         key: str = "",
         track: bool = False,
+        parent: str = "",
         counts_for: str | Sequence[str] = (),
     ) -> list[Posted]:
         """Publishes messages that share all but their bodies, once this is committed; see `publish`.
@@ -219,7 +222,7 @@ class Draft:
             Invalid: a value is out of its range.
         """
         name, gates = _name_of(queue), _gate_rows(counts_for)
-        envelope = envelope_of(priority, key, "", delay, at, ttl, track)
+        envelope = envelope_of(priority, key, "", delay, at, ttl, track, parent)
         packed, each = compose_many(bodies, headers, UNSET, UNSET)
         return [self._publish(name, envelope, packed, body, gates) for body in each]
 
@@ -284,6 +287,7 @@ class Draft:
         )
         publishes = tuple((each.queue, pack_sizes(each.sizes), *each.envelope.fields) for each in self._publishes)
         tracked = bytes(each.envelope.track for each in self._publishes)
+        parents = tuple(each.envelope.parent for each in self._publishes)
         results = self._results()
         gates = tuple((place, *gate) for place, each in enumerate(self._publishes) for gate in each.gates)
         return commands.Commit(
@@ -293,6 +297,7 @@ class Draft:
             gates=gates,
             tracked=tracked if any(tracked) else b"",
             results=pack_sizes([len(each) for each in results]),
+            parents=parents if any(parents) else (),
             block=b"".join([*self._pieces, *results]),
         )
 
@@ -401,7 +406,7 @@ class Draft:
         if last is not None and alike and not envelope.dedupe:
             self._take_header(LENGTH_BYTES)
             return last
-        texts_bytes = len(queue) + len(envelope.key.encode()) + len(envelope.dedupe.encode())
+        texts_bytes = len(queue) + len(envelope.key.encode()) + len(envelope.dedupe.encode()) + len(envelope.parent)
         texts_bytes += sum(ROW_BYTES_MAX + len(name.encode()) for name, _, _ in gates)
         self._take_row(len(self._publishes), "publishes", texts_bytes + LENGTH_BYTES)
         self._publishes.append(_Publish(queue, envelope, gates, [], []))

@@ -91,6 +91,7 @@ class Publish(NamedTuple):
     sequence: U64 = 0
     answered: U64 = 0
     track: Flag = False
+    parent: Text = ""
     block: bytes = b""
 
 
@@ -142,6 +143,7 @@ class Commit(NamedTuple):
     gates: CommitGates = ()
     tracked: Binary = b""
     results: Binary = b""
+    parents: Strings = ()
     block: bytes = b""
 
 

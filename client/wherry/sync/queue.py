@@ -62,6 +62,7 @@ class Queue:
         key: str = "",
         dedupe: str = "",
         track: bool = False,
+        parent: str = "",
         timeout: float | None = None,
     ) -> Receipt:
         """Publishes one message, and returns when the broker has confirmed it.
@@ -78,6 +79,7 @@ class Queue:
             key: what it belongs to, such as a customer.
             dedupe: a second message with this key is not stored while the queue remembers it.
             track: whether how it ends is remembered, and its result; the receipt then has `status()` and `result()`.
+            parent: the id of the message that sends this one: whoever cancels that cancels this one too.
             timeout: how long to try, in seconds, while the queue is full; 0 tries once.
 
         Returns:
@@ -87,13 +89,14 @@ class Queue:
             Busy: the queue is full, and still was when the time was over; says when to come back.
             TooLarge: the message is larger than the queue or a frame may hold.
             Invalid: a value is out of its range.
+            StaleDelivery: its parent has ended.
             TypeError, ValueError: a value, or a header, cannot be sent.
             RequestTimeout: the broker did not answer.
             Disconnected: the connection was lost; whether the message was stored is unknown.
         """
         envelope = PLAIN
-        if priority or key or dedupe or delay is not None or at is not None or ttl is not None or track:
-            envelope = envelope_of(priority, key, dedupe, delay, at, ttl, track)
+        if priority or key or dedupe or delay is not None or at is not None or ttl is not None or track or parent:
+            envelope = envelope_of(priority, key, dedupe, delay, at, ttl, track, parent)
         message = compose(body, headers, json, pack)
         link = self._link
         check_size(len(message[0]) + len(message[1]), link.conversation.block_bytes_max)
@@ -115,6 +118,7 @@ class Queue:
         priority: int = 0,
         key: str = "",
         track: bool = False,
+        parent: str = "",
         timeout: float | None = None,
     ) -> list[Receipt]:
         """Publishes many messages in order, and returns when all are confirmed.
@@ -133,12 +137,13 @@ class Queue:
             priority: as for `publish`.
             key: as for `publish`.
             track: as for `publish`.
+            parent: as for `publish`.
             timeout: as for `publish`, for each batch.
 
         Returns:
             A receipt for each message, in order.
         """
-        envelope = envelope_of(priority, key, "", delay, at, ttl, track)
+        envelope = envelope_of(priority, key, "", delay, at, ttl, track, parent)
         link = self._link
         receipts: list[Receipt] = []
         limit = link.conversation.block_bytes_max

@@ -79,12 +79,16 @@ running: ContextVar[Context | None] = ContextVar("wherry_task", default=None)
 
 
 def within_parent(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The headers and the publish options of a job; one that a task sends is wanted no longer than that task itself."""
+    """The headers and the publish options of a job; one that a task sends is wanted no longer than that task itself.
+
+    A cancel of the task reaches it, and it has the task's deadline.
+    """
     headers: dict[str, Any] = {TASK_HEADER: job.task}
     publish = job.publish
     parent = running.get()
     if parent is not None:
         headers[PARENT_HEADER] = parent.id
+        publish = {**publish, "parent": parent.id}
         if parent.deadline is not None:
             headers[DEADLINE_HEADER] = parent.deadline
             left = max(parent.deadline - time.time(), 0.001)
