@@ -161,7 +161,7 @@ def preamble(*queues: Standing, epoch: int = NOW_MS) -> Preamble:
 
 PLAN = Plan(
     *("emails", "0 3 * * *", "Europe/Paris", 0, 0, 0, NOW_MS - 1, NOW_MS + 9_000_000_000),
-    *(4, "reports", 0, "skip", "skip", 60_000, 9, b"\x81\xa6due_ms\xcf" + bytes(8) + b"report"),
+    *(4, "reports", 0, "skip", "skip", 60_000, 9, b"\x81\xa6due_ms\xcf" + bytes(8) + b"report", True),
 )
 STAMPED = PLAN.message[:9] + (NOW_MS + 5_000).to_bytes(8, "big") + PLAN.message[17:]
 EMAILS = Declared(1, "emails", {"durability": "synced"}, 1)

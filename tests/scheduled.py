@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 NOW_MS = 1_800_000_000_000
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 ROW_CELLS = (
-    *("name", *Plan._fields[:-2], "bytes", "paused", "since_ms", "next_ms", "last_due_ms", "last_at_ms", "last_queue"),
-    *("last_offset", "fired", "missed_count", "skipped", "error"),
+    *("name", *Plan._fields[:-3], "bytes", "paused", "since_ms", "next_ms", "last_due_ms", "last_at_ms", "last_queue"),
+    *("last_offset", "fired", "missed_count", "skipped", "error", "track"),
 )
 STAMPED = b"due:" + bytes(8)
 """A message that the due moment is written into, at STAMP."""

@@ -27,6 +27,21 @@ async def test_a_task_is_called_at_its_interval(tasks, working):
     await (await tasks.broker()).unschedule("app.tick")
 
 
+async def test_the_broker_tells_the_newest_job_of_a_schedule_and_what_came_of_it(tasks, working):
+    @tasks.cron("0 3 1 1 *")
+    def yearly() -> str:
+        return "done"
+
+    async with working():
+        broker = await tasks.broker()
+        ran = await broker.run_schedule("app.yearly")
+        handle = await yearly.handle(ran.last_id)
+        assert await handle.result(PATIENCE_S) == "done"
+        assert (await handle.status()).history[0].who == "schedule app.yearly"
+        (found,) = await broker.schedules()
+        assert (found.last_id, found.track) == (handle.id, True)
+
+
 async def test_workers_declare_cron_schedules_once(tasks, working):
     @tasks.cron("0 3 * * *", zone="Europe/Paris", retries=1)
     def nightly() -> None: ...

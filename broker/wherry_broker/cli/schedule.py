@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     import wherry
     from wherry_broker.cli.root import Globals
 
-HEAD = ("schedule", "queue", "when", "next due", "next due, UTC", "last", "fired", "missed", "skipped", "error")
+HEAD = (
+    "schedule",
+    "queue",
+    "when",
+    "next due",
+    "next due, UTC",
+    "last",
+    "last id",
+    "fired",
+    "missed",
+    "skipped",
+    "error",
+)
 
 
 @click.group("schedule", short_help="List, add, pause, resume, remove or run schedules.")
@@ -63,6 +75,7 @@ def list_schedules(given: Globals, /, prefix: str) -> int:
 @click.option("--ttl", type=DURATION, metavar="TIME", help="Expires when nobody has taken it within this time.")
 @click.option("--priority", type=click.IntRange(0, 9), default=0, metavar="0-9", help="9 goes first.")
 @click.option("--key", default="", help="What it belongs to, such as a customer.")
+@click.option("--track", is_flag=True, help="Remember how each ends; `wherry status` tells.")
 @click.option("--header", "headers", type=HEADER, multiple=True, metavar="NAME=VALUE", help="Can be given repeatedly.")
 @click.pass_obj
 def add(given: Globals, /, name: str, queue: str, body: str | None, headers: Any, **options: Any) -> int:
@@ -161,6 +174,7 @@ def _row(info: wherry.ScheduleInfo) -> tuple[object, ...]:
         "paused" if info.paused else _local(due) if due else "over",
         _utc(due) if due and not info.paused else "",
         _local(info.last_at) if info.last_at else "",
+        info.last_id,
         info.fired,
         info.missed_count,
         info.skipped,

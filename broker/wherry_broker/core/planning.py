@@ -69,7 +69,8 @@ def plan_of(command: commands.Schedule) -> Plan:
     fits = not command.stamp or command.stamp + STAMP_BYTES <= len(block)
     _check(fits, f"stamp {command.stamp} is not {STAMP_BYTES} bytes before the end of a message of {len(block)} bytes")
     zone = (command.zone or "UTC") if command.cron else ""
-    return Plan(**{**{name: getattr(command, name) for name in Plan._fields[:-1]}, "zone": zone, "message": block})
+    asked = {name: getattr(command, name) for name in Plan._fields if name != "message"}
+    return Plan(**{**asked, "zone": zone, "message": block})
 
 
 def _check(right: bool, text: str) -> None:  # noqa: FBT001 (a condition)

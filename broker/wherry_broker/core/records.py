@@ -218,6 +218,7 @@ class Plan(NamedTuple):
         late_ms: how late it may be published and still be in time.
         stamp: where in the message the due moment is written, as a big-endian u64; 0 for nowhere.
         message: the bytes of the message.
+        track: whether it is remembered how its messages end.
     """
 
     queue: str
@@ -236,6 +237,7 @@ class Plan(NamedTuple):
     late_ms: int
     stamp: int
     message: bytes
+    track: bool = False
 
 
 class Scheduled(NamedTuple):

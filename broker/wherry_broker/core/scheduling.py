@@ -135,8 +135,11 @@ class Scheduling:
         queue = self._catalogue.opened(plan.queue)
         command = _publish_of(plan, due_ms)
         envelope, _ = decide.envelope_of(queue, command, now_ms)
+        if plan.track:
+            envelope = decide.tracked(envelope, f"schedule {schedule.name}")
         block = decide.block_of(command)
-        bounds.check_room(self._state, queue.name, bounds.log_cost(block) + bounds.LOG_BYTES_A_RECORD)
+        cost = bounds.log_cost(block, tracked=plan.track) + bounds.LOG_BYTES_A_RECORD
+        bounds.check_room(self._state, queue.name, cost)
         self._ledger.apply(bounds.drop_oldest(queue, block.count, block.size, now_ms))
         busy = bounds.room(queue, block, now_ms, divisible=False).busy
         if busy is not None:

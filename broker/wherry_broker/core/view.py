@@ -76,7 +76,7 @@ def schedule_row(state: State, schedule: Schedule) -> ScheduleRow:
     plan, queue = schedule.plan, state.queues.get(schedule.last_queue)
     return (
         schedule.name,
-        *plan[:-2],
+        *plan[:-3],
         len(plan.message),
         schedule.paused,
         schedule.since_ms,
@@ -89,6 +89,7 @@ def schedule_row(state: State, schedule: Schedule) -> ScheduleRow:
         schedule.missed,
         schedule.skipped,
         schedule.error,
+        plan.track,
     )
 
 

@@ -61,6 +61,7 @@ def schedule(name: str, queue: str, body: Any, options: ScheduleOptions) -> Ask[
         missed=options.get("missed", "once"),
         overlap=options.get("overlap", "allow"),
         late_ms=to_ms(options.get("late", 60)),
+        track=bool(options.get("track", False)),
         stamp=packed.index(_DUE_BYTES) + len(_DUE_BYTES),
         block=packed + body_bytes(body),
     )

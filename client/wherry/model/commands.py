@@ -291,6 +291,7 @@ class Schedule(NamedTuple):
     overlap: Name = "allow"
     late_ms: DurationMs = 60_000
     stamp: U32 = 0
+    track: Flag = False
     block: bytes = b""
 
 

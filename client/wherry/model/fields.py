@@ -244,17 +244,17 @@ UnresultedRow = tuple[int, str, str, str]
 Unresulted = Annotated[tuple[UnresultedRow, ...], rows("unresulted", _u32, _name, _name, _text)]
 ScheduleRow = tuple[
     *tuple[str, str, str, str, int, int, int, int, int, int, str, int, str, str, int],
-    *tuple[int, bool, int, int, int, int, str, int, int, int, int, str],
+    *tuple[int, bool, int, int, int, int, str, int, int, int, int, str, bool],
 ]
 """(name, queue, cron, zone, every_ms, anchor_ms, at_ms, start_ms, end_ms, priority, key, ttl_ms, missed, overlap,
 late_ms, bytes, paused, since_ms, next_ms, last_due_ms, last_at_ms, last_queue, last_offset, fired, missed_count,
-skipped, error)"""
+skipped, error, track)"""
 ScheduleRows = Annotated[
     tuple[ScheduleRow, ...],
     rows(
         "schedules",
         *(_name, _name, _name, _name, _duration, _moment, _moment, _moment, _moment),
         *(_u8, _name, _duration, _name, _name, _duration, _u32, _flag, _moment, _moment, _moment, _moment),
-        *(_name, _u64, _u64, _u64, _u64, _text),
+        *(_name, _u64, _u64, _u64, _u64, _text, _flag),
     ),
 ]

@@ -36,6 +36,7 @@ class ScheduleOptions(TypedDict, total=False):
         priority: of its messages, as for `publish`.
         key: of its messages, as for `publish`.
         ttl: of its messages, as for `publish`.
+        track: whether it is remembered how its messages end, as for `publish`; `ScheduleInfo.last_id` is the newest.
     """
 
     cron: str | None
@@ -52,6 +53,7 @@ class ScheduleOptions(TypedDict, total=False):
     priority: int
     key: str
     ttl: Duration | None
+    track: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ class ScheduleInfo:
         skipped: how many were left out because the message before was still in its queue.
         error: why nothing could be published for its newest moment; "" when something was.
         change: what `schedule` has done: `created`, `changed` or `same`; else "".
+        track: whether it is remembered how its messages end.
     """
 
     name: str
@@ -115,13 +118,14 @@ class ScheduleInfo:
     skipped: int
     error: str
     change: str = ""
+    track: bool = False
 
     @classmethod
     def from_row(cls, row: ScheduleRow, change: str = "") -> ScheduleInfo:
         """What a row of SCHEDULES tells."""
         name, queue, cron, zone, every_ms, anchor_ms, at_ms, start_ms, end_ms, priority, key, ttl_ms = row[:12]
         missed, overlap, late_ms, size, paused, since_ms, next_ms, last_due_ms, last_at_ms = row[12:21]
-        last_queue, last_offset, fired, missed_count, skipped, error = row[21:27]
+        last_queue, last_offset, fired, missed_count, skipped, error, track = row[21:28]
         return cls(
             name=name,
             queue=queue,
@@ -150,6 +154,7 @@ class ScheduleInfo:
             skipped=skipped,
             error=error,
             change=change,
+            track=track,
         )
 
 

@@ -138,7 +138,8 @@ class Tasks:
         """Makes a function a task that the broker calls at moments to come, without arguments.
 
         Workers declare the schedule when they start; it has the task's name, and each moment has one job, however many
-        workers there are, and whether any runs then or not.
+        workers there are, and whether any runs then or not. `Broker.schedules` tells the newest one's id, and
+        `task.handle` of that how it stands.
 
         Args:
             expression: minute, hour, day of the month, month and day of the week.
@@ -147,7 +148,7 @@ class Tasks:
             overlap: `skip` leaves a moment out while the job before is still waiting or running; or `allow`.
             **options: as for `task`.
         """
-        when = {"cron": expression, "zone": zone, "missed": missed, "overlap": overlap}
+        when = {"cron": expression, "zone": zone, "missed": missed, "overlap": overlap, "track": True}
         return cast("Decorator", partial(self._scheduled, when=when, options=options))
 
     def every(self, interval: Duration, *, missed: str = "skip", overlap: str = "skip", **options: Any) -> Decorator:
@@ -159,7 +160,7 @@ class Tasks:
             overlap: as for `cron`.
             **options: as for `task`.
         """
-        when = {"every": interval, "missed": missed, "overlap": overlap}
+        when = {"every": interval, "missed": missed, "overlap": overlap, "track": True}
         return cast("Decorator", partial(self._scheduled, when=when, options=options))
 
     def _scheduled(

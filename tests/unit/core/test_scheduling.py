@@ -556,3 +556,19 @@ def test_moments_are_dealt_with_in_the_order_in_which_they_are_due(life):
     keys = [record.envelope.key for record, _ in life.log if isinstance(record, Published)]
     assert keys == ["a", "b"]
     assert datetime.fromtimestamp(life.dues()[0] / 1000, UTC).second == 59
+
+
+# What became of it.
+
+
+def test_a_schedule_may_have_its_messages_tracked(life):
+    life.schedule(every_ms=MINUTE, track=True)
+    life.wait(MINUTE)
+    row = life.row()
+    assert row["track"]
+    told = life.ask(commands.Status, row["last_queue"], row["last_offset"])
+    assert told.status["tracked"]
+    assert told.status["history"][0][1:] == ("published", "schedule s", "")
+    assert life.schedule(every_ms=MINUTE, track=True).change == "same"
+    assert life.schedule(every_ms=MINUTE).change == "changed"
+    assert not life.row()["track"]
