@@ -12,7 +12,7 @@ import pytest
 
 import wherry
 from patience import PATIENCE_S
-from wherry.tasks import BadArguments, Reject, Retry, RetryLater, Tasks, current
+from wherry.tasks import BadArguments, Reject, Retry, RetryLater, Tasks, Worker, current, runner
 
 AT_ONCE = Retry(base=0)
 
@@ -213,8 +213,37 @@ async def test_a_job_of_an_unknown_name_waits_for_another_worker(running, tasks,
         await running.until(lambda: running.counts("shared") == (0, 1, 0, 0))
         queue = (await tasks.broker()).queue("shared")
         (message,) = await queue.peek(state="delayed")
-    assert (message.attempt, message.error) == (0, "no worker that was asked knows the task 'app.unknown'")
+        assert (message.attempt, message.error) == (0, "no worker that was asked knows the task 'app.unknown'")
+        assert (await queue.status(message.id)).why.endswith(f"attempt 1 released: {message.error}")
     assert "'app.unknown' is not known here" in caplog.text
+
+
+async def test_it_waits_longer_each_time_and_is_done_once_somebody_knows_it(running, tasks, working, monkeypatch):
+    monkeypatch.setattr(runner, "UNKNOWN_PAUSE_S", 0.001)
+    monkeypatch.setattr(runner, "UNKNOWN_PAUSE_MAX_S", 0.01)
+    other = Tasks(running.url, prefix="app")
+
+    @other.task(queue="shared")
+    async def later() -> str:
+        return "done"
+
+    @tasks.task(queue="shared")
+    async def known() -> None: ...
+
+    async with other:
+        handle = await later.send()
+        async with working():
+            ended = running.shard.state.names["shared"].ended
+            await running.until(lambda: ended.get("released", 0) > runner.DOUBLINGS_MAX)
+        message = await (await tasks.broker()).queue("shared").find(handle.id)
+        assert message.attempt == 0  # none of it counts
+
+        async with asyncio.TaskGroup() as group:
+            worker = Worker(other)
+            work = group.create_task(worker.run())
+            assert await handle.result(PATIENCE_S) == "done"
+            worker.stop()
+            await work
 
 
 async def test_what_is_no_job_is_dead(running, tasks, working):

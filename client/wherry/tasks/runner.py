@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wherry.tasks")
 
-UNKNOWN_PAUSE_S = 5.0
-"""How long a job of an unknown name waits before it is looked at again, by a worker that may know it."""
+UNKNOWN_PAUSE_S, UNKNOWN_PAUSE_MAX_S = 1.0, 60.0
+"""How long a job of an unknown name waits before another worker looks at it: at first, and at most, twice as long each
+time. Where workers of two versions share a queue it soon finds the right one; where nobody knows it, it may wait."""
+DOUBLINGS_MAX = 6
 
 
 class Overrun(Exception):
@@ -111,7 +113,9 @@ class Runner:
             message.reject(f"it is no job: it has no header {TASK_HEADER!r}")
             return
         logger.warning("task %r is not known here: job %s waits for a worker that knows it", name, message.id)
-        message.release(delay=UNKNOWN_PAUSE_S, reason=f"no worker that was asked knows the task {name!r}")
+        longer = 2 ** min(message.delivery.released, DOUBLINGS_MAX)
+        pause = min(UNKNOWN_PAUSE_S * longer, UNKNOWN_PAUSE_MAX_S)
+        message.release(delay=pause, reason=f"no worker that was asked knows the task {name!r}")
 
     async def _result(self, task: Task[..., Any], message: Message, deadline: float | None) -> bytes:
         def report(fraction: float, note: str) -> None:
