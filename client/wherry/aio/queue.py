@@ -83,7 +83,7 @@ class Queue:
             key: what it belongs to, such as a customer.
             dedupe: a second message with this key is not stored while the queue remembers it.
             track: whether how it ends is remembered, and its result; the receipt then has `status()` and `result()`.
-            parent: the id of the message that sends this one: whoever cancels that cancels this one too.
+            parent: the id of the message that sends this one: a cancel of that, which must not have ended, takes both.
             timeout: how long to try, in seconds, while the queue is full; 0 tries once.
 
         Returns:
@@ -91,16 +91,13 @@ class Queue:
 
         Raises:
             Busy: the queue is full, and still was when the time was over; says when to come back.
-            TooLarge: the message is larger than the queue or a frame may hold.
-            Invalid: a value is out of its range.
-            StaleDelivery: its parent has ended.
-            TypeError, ValueError: a value, or a header, cannot be sent.
+            TooLarge, StaleDelivery: it is larger than the queue or a frame may hold; its parent has ended.
+            Invalid, TypeError, ValueError: a value is out of its range, or it or a header cannot be sent.
             RequestTimeout, Disconnected: no answer came; whether the message was stored is unknown.
         """
         options = (priority, key, dedupe, delay, at, ttl, track, parent)
         envelope = PLAIN if options == NO_OPTIONS else envelope_of(*options)
-        message = compose(body, headers, json, pack)
-        link = self._link
+        message, link = compose(body, headers, json, pack), self._link
         check_size(len(message[0]) + len(message[1]), link.conversation.block_bytes_max)
         tries, started = 0, 0.0
         while True:

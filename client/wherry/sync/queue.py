@@ -79,7 +79,7 @@ class Queue:
             key: what it belongs to, such as a customer.
             dedupe: a second message with this key is not stored while the queue remembers it.
             track: whether how it ends is remembered, and its result; the receipt then has `status()` and `result()`.
-            parent: the id of the message that sends this one: whoever cancels that cancels this one too.
+            parent: the id of the message that sends this one: a cancel of that, which must not have ended, takes both.
             timeout: how long to try, in seconds, while the queue is full; 0 tries once.
 
         Returns:
