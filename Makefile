@@ -21,7 +21,8 @@ sim: export WHERRY_TEST_REPAIRS ?= 5000
 sim: export WHERRY_TEST_CASES ?= 50000
 fuzz: export WHERRY_TEST_SECONDS ?= 1800
 
-.PHONY: help venv check test ci ci-long sim crash chaos pyright docs fuzz bench bench-log bench-peers bench-semantics bench-client bench-instructions bench-tasks docker-test format wheel clean
+# Every target that has a word of help is a word for what to do, and no file.
+.PHONY: clean $(shell awk -F: '/^[a-z-]+:.*\#\# / { print $$1 }' $(MAKEFILE_LIST))
 
 help:  ## list these
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,12 +82,22 @@ bench-semantics: $(VENV)  ## what operations cost as queues grow, and many queue
 bench-client: $(VENV)  ## what a message costs a client; ARGS="--quick" for less
 	$(BIN)python bench/client.py $(ARGS)
 
+bench-compare: $(VENV)  ## what the working tree does to the speed, beside REV=main, in turns; ARGS="--help" for more
+	$(BIN)python bench/compare.py $(or $(REV),main) $(ARGS)
+
+bench-history: $(VENV)  ## how the recorded figures of BENCH=loopback went; ARGS="--only TEXT"
+	$(BIN)python bench/history.py $(or $(BENCH),loopback) $(ARGS)
+
 bench-instructions: $(VENV)  ## instructions a message costs the broker, against bench/instructions.json; needs valgrind
 	$(BIN)python bench/instructions.py $(ARGS)
 
 bench-tasks: $(VENV)  ## tasks that do nothing, beside Celery, Dramatiq, RQ and Taskiq on Redis, or Valkey
 	$(BIN)pip install --quiet -e '.[peers]'
 	$(BIN)python bench/tasks.py $(ARGS)
+
+bench-scaling: $(VENV)  ## what a message costs as messages, bytes, queues, connections grow, with plots; ARGS="--quick"
+	$(BIN)pip install --quiet -e '.[plots]'
+	$(BIN)python bench/scaling.py $(ARGS)
 
 docker-test:  ## build the image and run it; needs root, buildah and mmdebstrap
 	tests/docker/build_and_run.sh

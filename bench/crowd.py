@@ -24,17 +24,33 @@ SPARE_FILES = 200
 """What a process has open beside its connections."""
 
 
-def greet_wherry(sock: socket.socket) -> None:
-    """Says HELLO without heartbeats, and waits for WELCOME.
+class Greeting:
+    """What a client of wherry says first.
 
-    Raises:
-        RuntimeError: something else came.
+    Args:
+        heartbeat_ms: the interval that it asks for; one that says nothing for two of them is closed.
+        producer: how its producer id begins; "" for a client that does not come back.
     """
-    sock.sendall(codec.encode(commands.Hello("wherry", 1, 1, "", "idle", 0)))
-    reader = FrameReader(ANSWER_BYTES)
-    frames = reader.feed(sock.recv(ANSWER_BYTES))
-    if not frames or not isinstance(codec.decode(frames[0]), replies.Welcome):
-        raise RuntimeError(f"a connection was not welcomed: {frames}")
+
+    def __init__(self, heartbeat_ms: int = 0, producer: str = "") -> None:
+        self._heartbeat_ms = heartbeat_ms
+        self._producer = producer
+        self._number = 0
+
+    def __call__(self, sock: socket.socket) -> None:
+        """Says HELLO, and waits for WELCOME.
+
+        Raises:
+            RuntimeError: something else came.
+        """
+        self._number += 1
+        producer = f"{self._producer}-{self._number}" if self._producer else ""
+        sock.sendall(codec.encode(commands.Hello("wherry", 1, 1, "", "idle", self._heartbeat_ms, producer)))
+        frames = FrameReader(ANSWER_BYTES, self._scratch).feed(sock.recv(ANSWER_BYTES))
+        if not frames or not isinstance(codec.decode(frames[0]), replies.Welcome):
+            raise RuntimeError(f"a connection was not welcomed: {frames}")
+
+    _scratch = memoryview(bytearray(ANSWER_BYTES))
 
 
 def greet_with(says: bytes) -> Callable[[socket.socket], None]:
@@ -54,13 +70,13 @@ class Crowd:
     Args:
         address: HOST:PORT.
         count: how many there are; no more than `affordable`.
-        greet: what is said on each, and waited for.
+        greet: what is said on each, and waited for; wherry's HELLO when not given.
     """
 
-    def __init__(self, address: str, count: int, greet: Callable[[socket.socket], None] = greet_wherry) -> None:
+    def __init__(self, address: str, count: int, greet: Callable[[socket.socket], None] | None = None) -> None:
         self._address = address
         self._count = count
-        self._greet = greet
+        self._greet = greet or Greeting()
         self._open = ExitStack()
 
     def __enter__(self) -> Self:

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import IO, TYPE_CHECKING, Any, Self
@@ -18,15 +20,20 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+SOURCES = Path(os.environ.get("WHERRY_BENCH_SOURCES", ROOT))
+"""Whose sources are measured: those beside this folder, unless compare.py asks for others."""
 RESULTS = HERE / "results.jsonl"
+LIBRARIES = ("msgpack", "uvloop", "crc32c")
+"""What the broker is made of, and not ours."""
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _TERM_S = 10
 _QUIET = {"WHERRY_LOG_FORMAT": "json", "WHERRY_LOG_LEVEL": "info"}
 
 
-def environment() -> dict[str, str]:
-    """The environment of child processes: they import the sources beside this folder, whatever is installed."""
-    return {**os.environ, "PYTHONPATH": f"{ROOT / 'client'}:{ROOT / 'broker'}"}
+def environment(sources: Path = SOURCES) -> dict[str, str]:
+    """The environment of child processes: they import these sources, whatever is installed."""
+    path = f"{sources / 'client'}:{sources / 'broker'}"
+    return {**os.environ, "PYTHONPATH": path, "WHERRY_BENCH_SOURCES": str(sources)}
 
 
 class Child:
@@ -87,9 +94,13 @@ class Child:
         return result
 
     def cpu_s(self) -> float:
-        """The CPU time that it has used, in user and in kernel mode."""
-        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
-        fields = stat.rpartition(")")[2].split()
+        """The CPU time that its threads have used, in user and in kernel mode."""
+        threads = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        spent_ns = sum(int(each.read_text().split()[0]) for each in threads)
+        if spent_ns:
+            return spent_ns / 1e9
+        # Not every kernel keeps that account. This one counts in ticks, so that a short run tells little.
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
     def rss_mb(self, line: str = "VmRSS") -> float:
@@ -166,16 +177,18 @@ def _shown(value: float | None) -> str:
 
 
 def facts() -> dict[str, Any]:
-    """The commit and the machine."""
-    git = ["git", "-C", str(ROOT)]
+    """The commit, the day, and the machine."""
+    git = ["git", "-C", str(SOURCES)]
     commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     changes = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
     return {
         "commit": commit.stdout.strip() + ("+changes" if changes.stdout.strip() else ""),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
+        "libraries": {name: version(name) for name in LIBRARIES},
     }
 
 
