@@ -25,11 +25,13 @@ from wherry.wire import codec
 from wherry.wire.framing import FRAME_BYTES_MAX, SCRATCH_BYTES, FrameReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 CREDIT = 4_000
 OPENING = 500
-"""How many connections are opened, or queues declared, at a time."""
+"""How many connections are opened, queues declared or consumers attached at a time."""
+FILLING = 200
+"""How many publishes may be unconfirmed while the first queue is filled."""
 NEXT_QUEUE = 2
 """A producer publishes so many batches to a queue before it turns to the next: as many as are in flight at least."""
 
@@ -80,7 +82,6 @@ class Line(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is there."""
         self._transport = cast("asyncio.Transport", transport)
-        self.say(commands.Hello("wherry", 1, 1, "", "crew", 0))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 (the reader knows better)
         """Where the event loop puts the next bytes."""
@@ -116,12 +117,16 @@ class Work:
         self._lengths = crew.size.to_bytes(4, "big") * crew.batch
         self._block = bytes(crew.size * crew.batch)
         self._flight = max(crew.flight, 2 * crew.batch)
+        self._credit = max(CREDIT, 4 * crew.batch)
+        self._open_requests: set[int | Line] = set()  # a HELLO has no number
+        self._answer: asyncio.Future[None] | None = None
+        self._but = 0
         self._request = 0
         self._settles: dict[int, int] = {}
         self._epoch = 0
         self._end = 0.0
-        self._done = asyncio.Event()
-        self.published = self.confirmed = self.settled = 0
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.published = self.settled = 0
 
     async def run(self) -> None:
         """Does it, and prints what there is to print."""
@@ -130,14 +135,16 @@ class Work:
         await self._declare(crew.declared)
         await self._fill(crew.queued)
         consumers = await self._open(crew.consumers)
+        await self._attach(consumers)
         print("ready", flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         begin = time.monotonic()
         self._end = begin + crew.seconds
         self._turns = zip(cycle(self._producers), cycle(self._queues()), strict=False)
-        self._consume(consumers)
+        if crew.queued:
+            self._grant(consumers)
         self._publish()
-        await self._done.wait()
+        await self._done
         wall = time.monotonic() - begin
         print(json.dumps({"count": self.settled, "wall_s": wall, "cpu_s": time.process_time()}), flush=True)
 
@@ -150,47 +157,57 @@ class Work:
                 loop.create_connection(lambda: Line(scratch, self._heard), host, int(port))
                 for _ in range(min(OPENING, count - len(lines)))
             ]
-            lines += [line for _, line in await asyncio.gather(*some)]
+            opened = [line for _, line in await asyncio.gather(*some)]
+            for line in opened:
+                self._open_requests.add(line)
+                line.say(commands.Hello("wherry", 1, 1, "", "crew", 0))
+            await self._answered()
+            lines += opened
         return lines
 
     async def _declare(self, count: int) -> None:
         for number in range(count):
             self._producers[0].say(commands.Declare(self._next(), f"unused{number}", {}))
-            if number % OPENING == 0:
-                await asyncio.sleep(0)
+            await self._answered(OPENING)
         await self._answered()
-
-    async def _answered(self) -> None:
-        """Everything that was said before is answered: of one connection, in order."""
-        self._answer = asyncio.get_running_loop().create_future()
-        self._producers[0].say(commands.Ping(7))
-        await self._answer
 
     async def _fill(self, count: int) -> None:
         while self.published < count:
             self._send(self._producers[0], self._names[0])
-            if self.published - self.confirmed > 20 * self._flight:
-                await self._answered()
-        while self.confirmed < self.published:
-            await self._answered()
+            await self._answered(FILLING)
+        await self._answered()
         self.published = 0
+
+    async def _attach(self, lines: list[Line]) -> None:
+        """Attaches the consumers, which may take nothing yet if something is queued."""
+        credit = 0 if self._crew.queued else self._credit
+        for number in range(max(len(lines), len(self._names))):
+            line, queue = lines[number % len(lines)], self._names[number % len(self._names)]
+            line.queues[number], line.granted[number], line.taken[number] = queue, credit, 0
+            line.say(commands.Consume(self._next(), number, queue, credit))
+            await self._answered(OPENING)
+        await self._answered()
+
+    def _grant(self, lines: list[Line]) -> None:
+        for line in lines:
+            for number in line.queues:
+                self._raise_credit(line, number)
+
+    async def _answered(self, but: int = 0) -> None:
+        """Waits until no more than so many requests have no answer."""
+        if len(self._open_requests) > but:
+            self._answer, self._but = asyncio.get_running_loop().create_future(), but
+            await self._answer
 
     def _queues(self) -> list[str]:
         return [name for name in self._names for _ in range(NEXT_QUEUE)] if len(self._names) > 1 else self._names
-
-    def _consume(self, lines: list[Line]) -> None:
-        for number in range(max(len(lines), len(self._names))):
-            line = lines[number % len(lines)]
-            queue, credit = self._names[number % len(self._names)], max(CREDIT, 2 * self._crew.batch)
-            line.queues[number], line.granted[number], line.taken[number] = queue, credit, 0
-            line.say(commands.Consume(self._next(), number, queue, credit))
 
     def _publish(self) -> None:
         batch = self._crew.batch
         while self.published - self.settled + batch <= self._flight and time.monotonic() < self._end:
             self._send(*next(self._turns))
-        if self.settled >= self.published and time.monotonic() >= self._end:
-            self._done.set()
+        if self.settled >= self.published and time.monotonic() >= self._end and not self._done.done():
+            self._done.set_result(None)
 
     def _send(self, line: Line, queue: str) -> None:
         line.write(codec.encode(commands.Publish(self._next(), queue, self._lengths, block=self._block)))
@@ -198,6 +215,7 @@ class Work:
 
     def _next(self) -> int:
         self._request += 1
+        self._open_requests.add(self._request)
         return self._request
 
     def _heard(self, message: Any, line: Line) -> None:
@@ -205,18 +223,31 @@ class Work:
         if kind is replies.Deliver:
             self._deliver(message, line)
         elif kind is replies.Settled:
-            for request, stale, *_ in message.settles:
+            for request, stale in message.settles:
                 assert not stale, message
                 self.settled += self._settles.pop(request)
+                self._open_requests.discard(request)
             self._publish()
         elif kind is replies.Confirm:
-            self.confirmed += len(message.confirms) * self._crew.batch
-        elif kind is replies.Pong:
-            self._answer.set_result(None)
+            self._end_requests(row[0] for row in message.confirms)
+        elif kind in {replies.QueueInfo, replies.Done}:
+            self._end_requests([message.request])
         elif kind is replies.Welcome:
             self._epoch = message.epoch
-        elif kind in {replies.Error, replies.Stopped, commands.Goodbye}:
-            raise RuntimeError(f"the broker says {message}")
+            self._end_requests([line])
+        else:
+            self._fail(f"the broker says {message}")
+
+    def _fail(self, text: str) -> None:
+        for waiting in (self._answer, self._done):
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(RuntimeError(text))
+
+    def _end_requests(self, requests: Iterable[int | Line]) -> None:
+        self._open_requests.difference_update(requests)
+        if self._answer is not None and len(self._open_requests) <= self._but:
+            answer, self._answer = self._answer, None
+            answer.set_result(None)
 
     def _deliver(self, deliver: replies.Deliver, line: Line) -> None:
         number, request = deliver.consumer, self._next()
@@ -225,10 +256,17 @@ class Work:
         rows = tuple(row[:3] for row in deliver.spans)
         line.say(commands.Settle(request, line.queues[number], Verb.ACK, self._epoch, cast("Any", rows)))
         line.taken[number] += count
-        if line.granted[number] - line.taken[number] < max(CREDIT // 2, self._crew.batch):
-            line.granted[number] = line.taken[number] + max(CREDIT, 2 * self._crew.batch)
-            line.say(commands.Credit(number, line.granted[number]))
+        if line.granted[number] - line.taken[number] < self._credit // 2:
+            self._raise_credit(line, number)
+
+    def _raise_credit(self, line: Line, number: int) -> None:
+        line.granted[number] = line.taken[number] + self._credit
+        line.say(commands.Credit(number, line.granted[number]))
+
+
+async def main(address: str, crew: Crew) -> None:
+    await Work(address, crew).run()
 
 
 if __name__ == "__main__":
-    uvloop.run(Work(sys.argv[1], Crew(**json.loads(sys.argv[2]))).run())
+    uvloop.run(main(sys.argv[1], Crew(**json.loads(sys.argv[2]))))
