@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -45,7 +46,7 @@ def _pane(pane: Axes, name: str, points: Mapping[tuple[str, int], Mapping[str, f
         axes.set_yscale("log")
         axes.set_ylabel(column, color=colour, fontsize=8)
         axes.tick_params(axis="y", which="both", labelsize=7, labelcolor=colour)
-        axes.margins(y=0.25)
+        _show_a_decade(axes, [row[column] for row in points.values()])
         axes.spines["top"].set_visible(False)
     pane.tick_params(axis="x", labelsize=7)
     pane.set_title(name, loc="left", fontsize=10)
@@ -54,3 +55,10 @@ def _pane(pane: Axes, name: str, points: Mapping[tuple[str, int], Mapping[str, f
         legend = pane.legend(fontsize=7, frameon=False)
         for handle in legend.legend_handles:
             handle.set_color("black")
+
+
+def _show_a_decade(axes: Axes, values: list[float]) -> None:
+    """Has an axis span a power of ten at least: what is flat should look flat."""
+    low, high = min(values), max(values)
+    spare = max(1.25, math.sqrt(10 * low / high)) if low else 1.25
+    axes.set_ylim(low / spare, high * spare)
