@@ -23,7 +23,7 @@ from catalogue import PEERS, Peer
 from measuring import Failed
 from servers import Missing
 
-from crowd import ANSWER_BYTES, Crowd, affordable, greet_wherry, greet_with
+from crowd import ANSWER_BYTES, Crowd, Greeting, affordable, greet_with
 
 if TYPE_CHECKING:
     import socket
@@ -64,7 +64,7 @@ def greet_rabbitmq(sock: socket.socket) -> None:
 
 
 GREETINGS = {
-    "wherry": greet_wherry,
+    "wherry": Greeting(),
     "Valkey streams": greet_with(b"PING\r\n"),
     "Redis streams": greet_with(b"PING\r\n"),
     "RabbitMQ": greet_rabbitmq,
