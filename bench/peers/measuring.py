@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from timed import WORDS_BYTES, Load, flood, paced
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 PATIENCE_S = 60
-"""How long a load may take that ought to take two seconds."""
+"""How long the loads of a worker may take, which ought to take ten seconds."""
 SETTLE_S = 0.5
 HOARD_MIN = 5_000
 """A backlog of fewer messages says nothing about memory."""
@@ -39,9 +39,9 @@ class Failed(Exception):
 class Sizes:
     """How long each load takes, in seconds, and how many messages a backlog has."""
 
-    flood_s: float = 1.5
-    paced_s: float = 2.5
-    hoard_s: float = 4.0
+    flood_s: float = 1.2
+    paced_s: float = 2.0
+    hoard_s: float = 3.0
     hoard: int = MEMORY_MESSAGES
 
     def loads(self) -> dict[str, Load]:
@@ -60,14 +60,13 @@ class Worker:
         client: the module of the peer's client, with its variant.
         role: producer or consumer.
         server: where the queue is.
-        load: what is to be done.
+        loads: what is to be done, one after the other.
     """
 
-    def __init__(self, client: str, role: str, server: Server, load: Load) -> None:
+    def __init__(self, client: str, role: str, server: Server, loads: list[Load]) -> None:
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (it is read after the process has failed)
-        self._child = Child(
-            str(HERE / "worker.py"), client, role, server.address, json.dumps(asdict(load)), stderr=self._said
-        )
+        told = json.dumps([asdict(load) for load in loads])
+        self._child = Child(str(HERE / "worker.py"), client, role, server.address, told, stderr=self._said)
         self._clock = threading.Timer(PATIENCE_S, self._child.kill)
         self._clock.start()
 
@@ -92,39 +91,55 @@ class Worker:
             lines = [line.strip() for line in self._said if line.strip(" |+-\n") and not line.startswith(" ")]
             raise Failed(lines[-1][:160] if lines else f"its client did not end in {PATIENCE_S} s") from None
 
+    def ready(self) -> None:
+        """Waits until it could begin."""
+        if (line := self.line()) != "ready":
+            raise Failed(f"its client said {line[:80]!r}")
+
     def go(self) -> None:
         """Tells it to begin."""
         self._child.go()
 
-    def result(self) -> dict[str, float]:
+    def result(self) -> dict[str, Any]:
         """What it measured."""
-        result: dict[str, float] = json.loads(self.line())
+        result: dict[str, Any] = json.loads(self.line())
         return result
 
 
 @contextmanager
-def workers(client: str, server: Server, load: Load, *roles: str) -> Iterator[list[Worker]]:
-    """Several workers, started at the same time, once all are ready."""
+def workers(client: str, server: Server, loads: list[Load], *roles: str) -> Iterator[list[Worker]]:
+    """Several workers, started at the same time."""
     with ExitStack() as stack:
-        all_ = [stack.enter_context(Worker(client, role, server, load)) for role in roles]
-        for each in all_:
-            if each.line() != "ready":
-                raise Failed("its client printed something unexpected")
-        yield all_
+        yield [stack.enter_context(Worker(client, role, server, loads)) for role in roles]
 
 
-def move(client: str, server: Server, load: Load) -> dict[str, float]:
-    """Moves a load's messages from a producer to a consumer."""
-    with tempfile.NamedTemporaryFile() as shared:
-        shared.write(bytes(WORDS_BYTES))
-        shared.flush()
-        load = replace(load, shared=shared.name)
-        with workers(client, server, load, "consumer", "producer") as (consumer, producer):
-            cpu = server.cpu_s()
-            consumer.go()
-            producer.go()
-            sent, got = producer.result(), consumer.result()
-            cpu = server.cpu_s() - cpu
+def moves(client: str, server: Server, loads: dict[str, Load]) -> Iterator[tuple[str, dict[str, float]]]:
+    """Moves the messages of one load after the other from a producer to a consumer."""
+    with ExitStack() as stack:
+        shared = [replace(load, shared=stack.enter_context(shared_words())) for load in loads.values()]
+        consumer, producer = stack.enter_context(workers(client, server, shared, "consumer", "producer"))
+        for name in loads:
+            yield name, move(server, consumer, producer)
+
+
+@contextmanager
+def shared_words() -> Iterator[str]:
+    """The name of a file that two workers share."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(bytes(WORDS_BYTES))
+        file.flush()
+        yield file.name
+
+
+def move(server: Server, consumer: Worker, producer: Worker) -> dict[str, float]:
+    """Has two workers do their next load."""
+    for each in (consumer, producer):
+        each.ready()
+    cpu = server.cpu_s()
+    consumer.go()
+    producer.go()
+    sent, got = producer.result(), consumer.result()
+    cpu = server.cpu_s() - cpu
     if sent["count"] != got["count"]:
         raise Failed(f"{sent['count']:,.0f} messages were sent and {got['count']:,.0f} came")
     micro = 1e6 / got["count"]
@@ -132,7 +147,7 @@ def move(client: str, server: Server, load: Load) -> dict[str, float]:
         "msg/s": got["count"] / (got["end"] - sent["begin"]),
         "server us": cpu * micro,
         "client us": (sent["cpu_s"] + got["cpu_s"]) * micro,
-        **percentiles_ms(got["samples"]),  # type: ignore[arg-type]
+        **percentiles_ms(got["samples"]),
     }
 
 
@@ -148,7 +163,8 @@ def hoard(peer: Peer, level: str, folder: str, sizes: Sizes) -> dict[str, float]
         empty_mb = server.rss_mb()
         client = peer.client_at(level)
         load = flood(100, 100, sizes.hoard_s, sizes.hoard)
-        with workers(client, server, load, "producer") as (producer,):
+        with workers(client, server, [load], "producer") as (producer,):
+            producer.ready()
             producer.go()
             count = producer.result()["count"]
         if count < HOARD_MIN:
@@ -167,7 +183,8 @@ def hoard(peer: Peer, level: str, folder: str, sizes: Sizes) -> dict[str, float]
 def recovered(client: str, server: Server) -> float:
     """How long a server takes from its start until a consumer has the first message, without the consumer's start."""
     ready_s = server.start()
-    with workers(client, server, Load(100, 100, 1, 1), "consumer") as (consumer,):
+    with workers(client, server, [Load(100, 100, 1, 1)], "consumer") as (consumer,):
+        consumer.ready()
         begin = time.monotonic()
         consumer.go()
         consumer.result()

@@ -29,9 +29,9 @@ sys.path.append(str(HERE.parent))
 import floor
 from catalogue import LEVELS, PEERS, versions
 from idle import GREETINGS, connection_bytes
-from measuring import BIG, BIGGER, STEADY, Failed, Sizes, hoard, move
+from measuring import BIG, BIGGER, STEADY, Failed, Sizes, hoard, moves
 from report import BACKLOG, DISK, IDLE, OURS, RELAY, Book, whole
-from servers import Missing
+from servers import Missing, Server
 from timed import Load, flood
 
 from crowd import raise_open_files
@@ -75,13 +75,7 @@ class Run:
         folder = tempfile.mkdtemp(prefix=".peers-", dir=self._folder)
         try:
             with peer.server_at(level, folder) as server:
-                for load_name, load in self._loads(name, level).items():
-                    if self._book.failed(level, name, load_name):
-                        continue
-                    try:
-                        self._book.add(level, name, load_name, move(peer.client_at(level), server, load))
-                    except PROBLEMS as error:
-                        self._book.fail(level, name, load_name, f"{name}: {reason(error)}")
+                self._loads_of(level, name, server)
         except PROBLEMS as error:
             for load_name in (*self._loads(name, level), BACKLOG):
                 self._book.fail(level, name, load_name, f"{name}: {reason(error)}")
@@ -89,6 +83,19 @@ class Run:
             shutil.rmtree(folder, ignore_errors=True)
         if number < peer.hoards_max and not self._book.failed(level, name, BACKLOG):
             self._backlog(level, name)
+
+    def _loads_of(self, level: str, name: str, server: Server) -> None:
+        """All loads, one after the other; those after one that fails have their own try."""
+        loads = {key: load for key, load in self._loads(name, level).items() if not self._book.failed(level, name, key)}
+        client = PEERS[name].client_at(level)
+        while loads:
+            try:
+                for load, figures in moves(client, server, dict(loads)):
+                    self._book.add(level, name, load, figures)
+                    del loads[load]
+            except PROBLEMS as error:
+                self._book.fail(level, name, next(iter(loads)), f"{name}: {reason(error)}")
+                del loads[next(iter(loads))]
 
     def _loads(self, name: str, level: str) -> dict[str, Load]:
         more = {BIGGER: flood(4096, 25, self._sizes.flood_s)} if (name, level) == (OURS, "memory") else {}

@@ -102,7 +102,11 @@ class Server(ABC):
             self._process = None
 
     def __enter__(self) -> Self:
-        self.started_s = self.start()
+        try:
+            self.started_s = self.start()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

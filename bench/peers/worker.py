@@ -1,9 +1,9 @@
 """The producer and the consumer of run.py, each a process of its own.
 
-    worker.py PEER producer|consumer ADDRESS LOAD
+    worker.py PEER producer|consumer ADDRESS LOADS
 
-LOAD is JSON; see `timed.Load`. A worker prints `ready`, waits for a line, works, and prints what it measured as
-JSON.
+LOADS is JSON; see `timed.Load`. For each of them a worker prints `ready`, waits for a line, works, and prints what it
+measured as JSON.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ async def receive(load: Load, client: Client, begun: Callable[[], None]) -> tupl
     return count, samples
 
 
-async def work(peer: str, role: str, address: str, load: Load) -> None:
-    client = await connect(peer, address, role, paced=bool(load.rate_per_s))
+async def one(client: Client, role: str, load: Load) -> None:
+    """Does one load."""
     samples: list[int] = []
     began: list[float] = []
     if role == "producer":
@@ -64,11 +64,18 @@ async def work(peer: str, role: str, address: str, load: Load) -> None:
         "count": count,
         "samples": samples,
     }
-    await client.close()
     print(json.dumps(measured), flush=True)
+
+
+async def work(peer: str, role: str, address: str, loads: list[Load]) -> None:
+    client = await connect(peer, address, role)
+    for load in loads:
+        await one(client, role, load)
+    await client.close()
     sys.stdin.readline()
     os._exit(0)  # some clients leave threads behind
 
 
 if __name__ == "__main__":
-    uvloop.run(work(sys.argv[1], sys.argv[2], sys.argv[3], Load(**json.loads(sys.argv[4]))))
+    peer, role, address, told = sys.argv[1:]
+    uvloop.run(work(peer, role, address, [Load(**each) for each in json.loads(told)]))

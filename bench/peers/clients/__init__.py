@@ -55,15 +55,14 @@ class Arrivals(Generic[T]):
         return came
 
 
-async def connect(peer: str, address: str, role: str, *, paced: bool) -> Client:
+async def connect(peer: str, address: str, role: str) -> Client:
     """Connects to a server.
 
     Args:
         peer: the module of its client, and `:` and a variant of it.
         address: HOST:PORT.
         role: producer or consumer.
-        paced: whether it is latency that is measured.
     """
     module, _, variant = peer.partition(":")
-    opened: Client = await import_module(f"clients.{module}").connect(address, role, variant, paced=paced)
+    opened: Client = await import_module(f"clients.{module}").connect(address, role, variant)
     return opened

@@ -105,7 +105,7 @@ class Client:
         """Nothing: a thread that waits for a job cannot be interrupted; the process ends with them."""
 
 
-async def connect(address: str, role: str, _variant: str, *, paced: bool) -> Client:  # noqa: ARG001 (all are called alike)
+async def connect(address: str, role: str, _variant: str) -> Client:
     host, _, port = address.partition(":")
     client = Client(host, int(port))
     if role == "producer":

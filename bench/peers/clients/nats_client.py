@@ -89,7 +89,7 @@ class Client:
         await self._connection.close()
 
 
-async def connect(address: str, _role: str, variant: str, *, paced: bool) -> Client:  # noqa: ARG001 (all are called alike)
+async def connect(address: str, _role: str, variant: str) -> Client:
     client = Client(await nats.connect(f"nats://{address}"))
     await client.create(StorageType.FILE if variant == "file" else StorageType.MEMORY)
     return client

@@ -109,7 +109,7 @@ async def called(work: Callable[[Callable[[Any], None]], object]) -> Any:
     return await future
 
 
-async def connect(address: str, role: str, variant: str, *, paced: bool) -> Client:  # noqa: ARG001 (all are called alike)
+async def connect(address: str, role: str, variant: str) -> Client:
     host, _, port = address.partition(":")
     parameters = pika.ConnectionParameters(host, int(port))
     connection = await called(lambda done: AsyncioConnection(parameters, on_open_callback=done))

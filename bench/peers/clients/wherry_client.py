@@ -41,5 +41,5 @@ class Client:
         await self._broker.close()
 
 
-async def connect(address: str, role: str, _variant: str, *, paced: bool) -> Client:  # noqa: ARG001 (all are called alike)
+async def connect(address: str, role: str, _variant: str) -> Client:
     return Client(await wherry.connect(f"wherry://{address}", name=role))
