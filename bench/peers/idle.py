@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pika
-
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from catalogue import PEERS, Peer
@@ -53,6 +51,8 @@ def in_turns(*says: tuple[bytes, bytes]) -> Callable[[socket.socket], None]:
 
 def greet_rabbitmq(sock: socket.socket) -> None:
     """Says who it is, agrees to the server's limits without heartbeats, and opens a virtual host."""
+    import pika  # noqa: PLC0415 (who asks for other peers need not have it)
+
     spec = pika.spec.Connection
     login = spec.StartOk({}, "PLAIN", b"\0guest\0guest", "en_US")
     start, tune, open_ = (

@@ -173,7 +173,7 @@ def hoard(peer: Peer, level: str, folder: str, sizes: Sizes) -> dict[str, float]
         figures = {"hoarded": count, "RSS B": (server.rss_mb() - empty_mb) * 1e6 / count}
         if level == "memory":
             return figures
-        figures["disk B"] = server.disk_mb() * 1e6 / count
+        figures |= {f"{name} B": found * 1e6 / count for name, found in server.disk_mb().items()}
         server.kill()
         taken_s, empty_s = recovered(client, server), server.started_s
         figures["recovery s"] = min(taken_s, empty_s) + max(0.0, taken_s - empty_s) * sizes.hoard / count

@@ -8,6 +8,7 @@ import matplotlib as mpl
 
 mpl.use("svg")
 
+from catalogue import PEERS
 from matplotlib import pyplot as plt
 from measuring import BIG
 from report import OURS
@@ -62,7 +63,8 @@ def rates(book: Book, level: str, names: list[str]) -> list[tuple[str, float]]:
 def fill(pane: plt.Axes, level: str, bars: list[tuple[str, float]]) -> None:
     """One level's bars."""
     colours = [OUR_COLOUR if name == OURS else THEIR_COLOUR for name, _ in bars]
-    drawn = pane.barh([name for name, _ in bars], [rate for _, rate in bars], color=colours, height=0.7)
+    names = [name if PEERS[name].settles else f"{name} (nothing is settled)" for name, _ in bars]
+    drawn = pane.barh(names, [rate for _, rate in bars], color=colours, height=0.7)
     pane.bar_label(drawn, labels=[f"{rate:,.0f}" for _, rate in bars], padding=3, fontsize=8, color=INK)
     pane.set_title(level, loc="left", fontsize=10, fontweight="bold", color=INK)
     pane.spines[["top", "right", "bottom"]].set_visible(False)

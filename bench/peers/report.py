@@ -14,6 +14,7 @@ OURS = "wherry"
 BACKLOG, IDLE = "backlog", "idle"
 RELAY, DISK = "byte relay", "write + fdatasync"
 RELAY_SHARE_MIN = 0.7
+ALLOCATED_WORTH_TELLING = 1.2
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ LEGEND = (
     "then the CPU time of the server, and of producer and consumer together.",
     "single: messages of 100 B from 1,000 coroutines, one publish each; then the server's CPU time.",
     "p50, p99: from publish to consumer, at 1,000 messages of 100 B a second.",
-    "RSS, disk: for each message of a backlog of {hoard:,} messages of 100 B.",
+    "RSS, disk: for each message of a backlog of {hoard:,} messages of 100 B; in brackets what is allocated on the",
+    "disk where that is much more: wherry allocates what the settles of all that is stored will need.",
     "recovery: from the start after `kill -9` with that backlog until a consumer has the first message.",
     "idle: the server's memory for each of 10,000 connections.",
     "+-: half of (largest - smallest) / median over the rounds.",
@@ -155,6 +157,9 @@ def cell(book: Book, level: str, peer: str, column: Column, notes: Notes) -> str
         return f"{shown} +-{book.spread(level, peer, column.load, column.figure):.0%}"
     hoarded = book.figure(level, peer, BACKLOG, "hoarded")
     shorter = column.load == BACKLOG and hoarded is not None and hoarded < book.hoard
+    if column.figure == "disk B":
+        allocated = book.figure(level, peer, BACKLOG, "allocated B") or 0.0
+        shown += f" ({allocated:,.0f})" if allocated > ALLOCATED_WORTH_TELLING * value else ""
     return f"~{shown}" if shorter else shown
 
 

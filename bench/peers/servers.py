@@ -16,6 +16,7 @@ from typing import IO, Self
 
 READY_S = 60
 POLL_S = 0.002
+BLOCK_BYTES = 512
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -130,10 +131,15 @@ class Server(ABC):
                 pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
-    def disk_mb(self) -> float:
-        """The bytes that its files occupy."""
-        files = [path for path in self.folder.rglob("*") if path.is_file() and path.name != "server.log"]
-        return sum(path.stat().st_blocks * 512 for path in files) / 1e6
+    def disk_mb(self) -> dict[str, float]:
+        """How much its files hold, and how much of the disk is allocated to them."""
+        held = allocated = 0
+        for path in self.folder.rglob("*"):
+            if path.is_file() and path.name != "server.log":
+                found = path.stat()
+                held += found.st_size
+                allocated += found.st_blocks * BLOCK_BYTES
+        return {"disk": held / 1e6, "allocated": allocated / 1e6}
 
     def _family(self) -> list[int]:
         assert self._process is not None
