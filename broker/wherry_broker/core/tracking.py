@@ -87,13 +87,18 @@ def facts(state: State, queue: Queue, record: Fact, ended: Sequence[End], result
         if isinstance(store, Store):
             keys = tuple(key_of(queue.name, offset) for low, high in record.ranges for offset in range(low, high))
             yield from stores.unset(store, keys, at_ms)
-    if ended:
-        yield from store_facts(state, queue.options.durability)
+    if not ended:
+        return
+    yield from store_facts(state, queue.options.durability)
+    store = state.names[store_name(queue.options.durability)]
+    assert isinstance(store, Store)
+    expires_at_ms = at_ms + queue.options.result_ttl_ms
+    shared: tuple[Any, ...] = ()
+    head = b""
     for end in ended:
-        store = state.names[store_name(queue.options.durability)]
-        assert isinstance(store, Store)
-        value = _head(end, at_ms) + b"\n" + results.get((queue.number, end.offset), b"")
-        expires_at_ms = at_ms + queue.options.result_ttl_ms
+        if end[1:] != shared:  # those of one span differ in their offsets only
+            shared, head = end[1:], _head(end, at_ms) + b"\n"
+        value = head + results.get((queue.number, end.offset), b"")
         yield from stores.keep(store, key_of(queue.name, end.offset), value, expires_at_ms, at_ms)
 
 
