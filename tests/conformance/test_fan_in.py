@@ -51,3 +51,22 @@ def test_the_results_of_many_come_at_once(client):
     assert isinstance(failed, wherry.JobFailed)
     assert failed.error == "bad"
     assert isinstance(waiting, wherry.RequestTimeout)
+
+
+def test_a_cancel_reaches_what_a_message_has_sent(client):
+    root = client.queue("root").publish(b"root", track=True)
+    child = client.queue("work").publish(b"child", parent=root.id, delay=60)
+    client.queue("work").publish_many([b"more", b"and more"], parent=child.id)
+    with client.transaction() as tx:
+        tx.publish("done", b"then", parent=root.id)
+        tx.publish_many("done", [b"a", b"b"], parent=child.id)
+        tx.publish("done", b"of nobody")
+    assert client.queue("root").cancel(root.id) == 7
+    assert [message.body for message in client.queue("done").peek()] == [b"of nobody"]
+    with pytest.raises(wherry.StaleDelivery, match="has ended"):
+        client.queue("work").publish(b"late", parent=root.id)
+    with pytest.raises(wherry.StaleDelivery, match="has ended"), client.transaction() as tx:
+        tx.publish("work", b"late", parent=child.id)
+    with pytest.raises(ValueError, match="no id of a message"):
+        client.queue("work").publish(b"x", parent="root")
+    assert client.queue("work").peek() == []

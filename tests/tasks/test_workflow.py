@@ -103,6 +103,13 @@ async def test_all_of_it_can_be_cancelled(running, working, add, total):
         await flow.result(0)
 
 
+async def test_none_of_it_dies_of_the_end_of_what_it_waits_for(running, tasks, working, add, total):
+    flow = await (add.s(1, 1) | total.si([1]) | add.si(2, 2) | total.si([2])).send()
+    assert await flow.cancel()
+    for result in await (await tasks.broker()).results(flow.jobs):
+        assert isinstance(result, wherry.JobCancelled)
+
+
 async def test_a_cancel_reaches_what_its_jobs_have_sent(running, tasks, working, add, total):
     begun, stopped = asyncio.Event(), asyncio.Event()
     sent = []

@@ -9,6 +9,7 @@ through what waited for it, in the same entry of the log, so that nothing is los
 from __future__ import annotations
 
 from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, overload
 from uuid import uuid4
 
@@ -197,7 +198,7 @@ class Flow(Handle[R_co]):
     async def cancel(self) -> bool:
         """Cancels all of its jobs that have not ended; returns whether there was one."""
         total = 0
-        for queue, offsets in _by_queue(self.jobs).items():
+        for queue, offsets in _runs(self.jobs):
             total += await self._broker.queue(queue).cancel(*offsets)
         return total > 0
 
@@ -216,7 +217,7 @@ class SyncFlow(SyncHandle[R_co]):
 
     def cancel(self) -> bool:
         """Cancels all of its jobs that have not ended; returns whether there was one."""
-        return sum(self._broker.queue(queue).cancel(*offsets) for queue, offsets in _by_queue(self.jobs).items()) > 0
+        return sum(self._broker.queue(queue).cancel(*offsets) for queue, offsets in _runs(self.jobs)) > 0
 
 
 class Chain(Sendable[R_co]):
@@ -339,10 +340,7 @@ def _tasks_of(node: Any) -> Tasks:
     return found
 
 
-def _by_queue(jobs: Sequence[str]) -> dict[str, list[int]]:
-    """The offsets of jobs by queue; those that wait for others come first, or these would fail them when they go."""
-    result: dict[str, list[int]] = {}
-    for each in reversed(jobs):
-        queue, offset = split_id(each)
-        result.setdefault(queue, []).append(offset)
-    return result
+def _runs(jobs: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """The offsets of jobs, queue by queue, from the last one on: those that wait for others would die when these go."""
+    for queue, run in groupby(map(split_id, reversed(jobs)), itemgetter(0)):
+        yield queue, [offset for _, offset in run]
