@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def command(given: Globals, /, messages: tuple[tuple[str, int], ...]) -> int:
     """Take the messages ID (such as emails/42) out for good, whatever their state.
 
-    A consumer that holds one is told, and cannot settle it. The exit code is 1 when one of them is not there.
+    What they have sent goes with them: the jobs of a task that calls others. A consumer that holds one is told, and
+    cannot settle it. The exit code is 1 when there was nothing to take out.
     """
     return cancel(given, messages)
 

@@ -372,7 +372,7 @@ class Queue:
         return await result_of(self._link, self.name, message, timeout)
 
     async def cancel(self, *messages: str | int) -> int:
-        """Removes messages, in whatever state they are, for good.
+        """Removes messages, in whatever state they are, for good; and those of which they are the `parent`, and so on.
 
         A consumer that holds one sees it by `message.cancelled`, and its settle raises `StaleDelivery`.
 
@@ -380,7 +380,7 @@ class Queue:
             messages: their ids, or their offsets.
 
         Returns:
-            How many were there.
+            How many there were, in all.
         """
         return sum([await self._link.ask(ask) for ask in asks.cancel_each(self.name, messages)])
 

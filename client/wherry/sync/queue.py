@@ -369,7 +369,7 @@ class Queue:
         return result_of(self._link, self.name, message, timeout)
 
     def cancel(self, *messages: str | int) -> int:
-        """Removes messages, in whatever state they are, for good.
+        """Removes messages, in whatever state they are, for good; and those of which they are the `parent`, and so on.
 
         A consumer that holds one sees it by `message.cancelled`, and its settle raises `StaleDelivery`.
 
@@ -377,7 +377,7 @@ class Queue:
             messages: their ids, or their offsets.
 
         Returns:
-            How many were there.
+            How many there were, in all.
         """
         return sum(self._link.ask(ask) for ask in asks.cancel_each(self.name, messages))
 

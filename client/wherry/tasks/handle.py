@@ -58,8 +58,10 @@ class Handle(Generic[R_co]):
     async def cancel(self) -> bool:
         """Cancels it, whether it waits or runs: an async task is stopped, a sync one sees it by `current().cancelled`.
 
+        It reaches what it has sent, too, and what that has sent, though it has ended itself.
+
         Returns:
-            Whether it had not ended yet.
+            Whether any of that had not ended yet.
         """
         return await self._queue.cancel(self.id) > 0
 
