@@ -23,7 +23,7 @@ from measure import HERE, Child, finish, medians
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SCRATCH_BYTES = 262_144
+SCRATCH_BYTES = 1_048_576
 WRITE_HIGH_BYTES = 262_144
 WRITE_LOW_BYTES = 65_536
 MEGABYTES = 800

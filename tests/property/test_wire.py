@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import wire_vectors
 from wherry.wire import codec
 from wherry.wire.codec import LAYOUTS, BadFrame, BadValue, Layout
-from wherry.wire.framing import LENGTH_BYTES, PREFIX_BYTES, SCRATCH_BYTES, Frame, FrameReader, frame_head
+from wherry.wire.framing import LENGTH_BYTES, PARTIAL_BYTES, PREFIX_BYTES, Frame, FrameReader, frame_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -259,7 +259,7 @@ def test_a_length_at_the_limit_is_taken_and_allocates_no_more_than_a_little(limi
     frames = reader.feed(prefix[:at]) + reader.feed(prefix[at:])
     assert not reader.failure
     assert bool(frames) == (limit == PREFIX_BYTES)
-    assert frames or len(reader.get_buffer().obj) <= min(limit, SCRATCH_BYTES // 4)
+    assert frames or len(reader.get_buffer().obj) <= min(limit, PARTIAL_BYTES)
 
 
 @settings(deadline=None, max_examples=20)
@@ -273,7 +273,7 @@ def test_a_frame_that_drips_in_costs_a_copy_or_two(size, piece):
         room = reader.get_buffer()
         if room.obj is not buffer and reader.buffered_bytes:  # what was held has moved to another buffer
             buffer, copied = room.obj, copied + reader.buffered_bytes
-            assert len(buffer) <= max(2 * reader.buffered_bytes, SCRATCH_BYTES // 4)
+            assert len(buffer) <= max(2 * reader.buffered_bytes, PARTIAL_BYTES)
         step = min(piece, len(room), len(data) - position)
         room[:step] = data[position : position + step]
         frames += reader.received(step)

@@ -21,7 +21,10 @@ PREFIX = struct.Struct(">IBBHI")
 PREFIX_BYTES = PREFIX.size
 LENGTH_BYTES = 4
 AFTER_LENGTH_BYTES = PREFIX_BYTES - LENGTH_BYTES
-SCRATCH_BYTES = 262_144
+SCRATCH_BYTES = 1_048_576
+"""The length of a receive buffer: a long frame that has come is read at once, and copied once."""
+PARTIAL_BYTES = 65_536
+"""An unfinished frame may take this much before half of it has come."""
 FIRST_FRAME_BYTES_MAX = 4_096
 """The limit of a frame before HELLO has been accepted."""
 FRAME_BYTES_MAX = 16 * 1024 * 1024
@@ -168,7 +171,7 @@ class FrameReader:
                 return
             if filled >= PREFIX_BYTES:
                 # At most double what has arrived: a claimed length alone allocates nothing.
-                room = min(LENGTH_BYTES + length, max(2 * filled, SCRATCH_BYTES // 4))
+                room = min(LENGTH_BYTES + length, max(2 * filled, PARTIAL_BYTES))
         self._partial = bytearray(room)
         self._partial[:filled] = rest
         self._filled = filled
