@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from itertools import accumulate, chain, repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 
 from wherry.model.names import message_id
 from wherry.model.times import from_moment_ms
-from wherry.wire.messages import NO_HEADERS, unpack_lengths, unpack_message
+from wherry.wire.messages import NO_HEADERS, split_block, unpack_lengths, unpack_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -344,22 +344,23 @@ def bodies(lengths: bytes, block: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def columns(lengths: bytes, block: bytes) -> tuple[Iterator[bytes], Iterator[bytes]]:
     """The same as two columns: the bodies, and the packed forms. Made for blocks of many messages without headers."""
-    ends = list(accumulate(unpack_lengths(lengths)))
-    plain = [
-        block[start + 1 : stop] if start < stop and block[start] == _NO_HEADERS else None
-        for start, stop in zip(chain((0,), ends), ends, strict=False)
-    ]
-    if None not in plain:
-        return iter(cast("list[bytes]", plain)), repeat(b"")
-    starts = chain((0,), ends)
-    pairs = [
-        _with_headers(block[start:stop]) if body is None else (body, b"")
-        for body, start, stop in zip(plain, starts, ends, strict=False)
-    ]
+    sizes = unpack_lengths(lengths)
+    plain: list[bytes] = []
+    add, start = plain.append, 0
+    for size in sizes:
+        stop = start + size
+        if size and block[start] == _NO_HEADERS:
+            add(block[start + 1 : stop])
+        start = stop
+    if len(plain) == len(sizes):
+        return iter(plain), repeat(b"")
+    pairs = [_with_headers(message) for message in split_block(lengths, block)]
     return iter([body for body, _ in pairs]), iter([packed for _, packed in pairs])
 
 
 def _with_headers(message: bytes) -> tuple[bytes, bytes]:
+    if message[:1] == NO_HEADERS:
+        return message[1:], b""
     try:
         body = unpack_message(message)[1]
     except ValueError:

@@ -6,6 +6,7 @@ The shells add how one waits for an outcome, and what a `with` block does.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from wherry import errors
@@ -98,10 +99,8 @@ class Leased(BaseMessage, Generic[S_co]):
 
         A call of `__init__` for each would take as long as all else.
         """
-        made: list[Self] = []
-        new, add = cls.__new__, made.append
-        for offset, body, headers in zip(offsets, bodies, packed, strict=False):
-            message = new(cls)
+        made = list(map(cls.__new__, repeat(cls, len(offsets))))
+        for message, offset, body, headers in zip(made, offsets, bodies, packed, strict=False):
             message.delivery = delivery
             message.offset = offset
             message.body = body
@@ -109,7 +108,6 @@ class Leased(BaseMessage, Generic[S_co]):
             message._packed = headers  # noqa: SLF001 (of its own kind)
             message._headers = None  # noqa: SLF001
             message._intake = intake  # noqa: SLF001
-            add(message)
         return made
 
     def ack(self, result: bytes | str | None = None) -> S_co:
