@@ -102,7 +102,7 @@ def verdict(rows: dict[str, dict[str, float]], tolerance: float) -> tuple[str, b
     if worse:
         text = (
             f"FAILED: over {tolerance:.0%} more instructions a message: {', '.join(worse)}.\n"
-            "Find out what costs that: `callgrind_annotate` of a run of bench/hotpath.py, or `make bench-compare`.\n"
+            "Find out what costs that: `python -m cProfile -s tottime bench/hotpath.py` before and after.\n"
             f"If it is worth that, say so in the commit, which brings the new expectation along: {UPDATE}"
         )
         return text, True

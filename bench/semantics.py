@@ -93,6 +93,7 @@ def operations(driver: Driver, depth: int) -> Iterator[tuple[str, Callable[[int]
     mine = leased(driver.do(commands.Consume, 1, "q", 5 * REPEATS))
     step = max(1, (depth // 2) // REPEATS)
     middle = depth // 2
+    yield "declare", lambda n: driver.do(commands.Declare, f"other {n}", {})
     yield "publish", lambda _: driver.publish("q")
     yield "publish, delayed", lambda n: driver.publish("q", delay_ms=86_400_000 + n)
     yield "publish, with a key", lambda n: driver.publish("q", key=f"key {n}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from wherry.model.names import pattern_problem
@@ -83,25 +83,28 @@ class QueueOptions:
         Raises:
             InvalidOption: a name is unknown, or a value has the wrong type or is out of range; or a store is bound.
         """
-        result = QueueOptions(**{**asdict(self), **{name: checked(name, value) for name, value in given.items()}})
+        result = QueueOptions(**{**self.as_map(), **{name: checked(name, value) for name, value in given.items()}})
         if result.kind == "store" and result.bind:
             raise InvalidOption("bind is for queues: a store takes no messages")
         return result
 
     def differing(self, given: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
         """Which of the given options differ from these: name to (this value, given value)."""
-        mine = asdict(self)
+        mine = self.as_map()
         wanted = {name: checked(name, value) for name, value in given.items()}
         return {name: (mine[name], value) for name, value in wanted.items() if mine[name] != value}
 
     def as_changes(self) -> dict[str, Any]:
         """Option names to values, for those that are not the default."""
-        plain = asdict(QueueOptions())
-        return {name: value for name, value in asdict(self).items() if value != plain[name]}
+        return {name: value for name, value in self.as_map().items() if value != _DEFAULTS[name]}
 
     def as_map(self) -> dict[str, Any]:
-        """Option names to values."""
-        return asdict(self)
+        """Option names to values; these are never altered, and shared."""
+        return {name: getattr(self, name) for name in _NAMES}
+
+
+_NAMES = tuple(each.name for each in fields(QueueOptions))
+_DEFAULTS = QueueOptions().as_map()
 
 
 LIMITS: dict[str, tuple[float, float]] = {
@@ -126,7 +129,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 }
 WEIGHTS_MAX = 64
 CHOICES: dict[str, tuple[str, ...]] = {"overflow": OVERFLOWS, "durability": LEVELS, "kind": KINDS}
-_TYPES: dict[str, type[Any]] = {name: type(value) for name, value in asdict(QueueOptions()).items()}
+_TYPES: dict[str, type[Any]] = {name: type(value) for name, value in _DEFAULTS.items()}
 
 
 def checked(name: str, value: Any) -> Any:
