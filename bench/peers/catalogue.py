@@ -146,6 +146,7 @@ class Peer:
         settles: whether a message is leased and settled, rather than gone once it is taken.
         variants: of its client, by level.
         hoards_max: in how many rounds its backlog is measured.
+        hoard_times: how many times longer than others it is given to fill it: a short one says little of its memory.
         no_hoard: why there is no backlog at a level.
     """
 
@@ -156,6 +157,7 @@ class Peer:
     settles: bool = True
     variants: dict[str, str] = field(default_factory=dict)
     hoards_max: int = 2
+    hoard_times: float = 1.0
     no_hoard: dict[str, str] = field(default_factory=dict)
 
     def client_at(self, level: str) -> str:
@@ -192,8 +194,8 @@ PEERS: dict[str, Peer] = {
     ),
     "Valkey streams": Peer(Valkey, "valkey_client:streams", _APPEND_ONLY, _STREAMS),
     "Valkey lists": Peer(Valkey, "valkey_client:lists", _APPEND_ONLY, _LISTS, settles=False),
-    "Redis streams": Peer(Redis, "valkey_client:streams", _APPEND_ONLY, _STREAMS),
-    "Redis lists": Peer(Redis, "valkey_client:lists", _APPEND_ONLY, _LISTS, settles=False),
+    "Redis streams": Peer(Redis, "valkey_client:streams", _APPEND_ONLY, _STREAMS, hoards_max=1),
+    "Redis lists": Peer(Redis, "valkey_client:lists", _APPEND_ONLY, _LISTS, settles=False, hoards_max=1),
     "RabbitMQ": Peer(
         RabbitMQ,
         "rabbitmq_client",
@@ -206,18 +208,20 @@ PEERS: dict[str, Peer] = {
         "waiting of its schedulers (+sbwt none), which its guide advises where the cores are shared",
         variants={"memory": "transient", "written": "persistent", "synced": "quorum"},
         hoards_max=1,
+        hoard_times=4.0,
     ),
     "NATS JetStream": Peer(
         Nats,
         "nats_client",
         {
             "memory": "memory storage",
-            "written": "file storage, sync_interval 2m, its default",
+            "written": "file storage, sync_interval 2m, its default; batches by publish_async, faster there",
             "synced": "file storage, sync_interval always",
         },
         "nats-py: batches as atomic batches (one acknowledgement), single messages by publish_async; a push consumer "
         "that acknowledges the last for all (AckPolicy ALL), which takes a third of the CPU time of fetch",
-        variants={"memory": "memory", "written": "file", "synced": "file"},
+        variants={"memory": "memory", "written": "file-async", "synced": "file"},
+        no_hoard={"synced": "a backlog takes minutes, since it syncs so often; its files are those of `written`"},
     ),
     "beanstalkd": Peer(
         Beanstalkd,

@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 PATIENCE_S = 60
 """How long the loads of a worker may take, which ought to take ten seconds."""
 SETTLE_S = 0.5
-HOARD_MIN = 5_000
+HOARD_MIN = 10_000
 """A backlog of fewer messages says nothing about memory."""
 BIG, BIGGER, SINGLE, STEADY = "1 KiB x 100", "4 KiB x 25", "100 B single", "100 B at 1,000/s"
 
@@ -162,7 +162,7 @@ def hoard(peer: Peer, level: str, folder: str, sizes: Sizes) -> dict[str, float]
         begin = time.monotonic()
         empty_mb = server.rss_mb()
         client = peer.client_at(level)
-        load = flood(100, 100, sizes.hoard_s, sizes.hoard)
+        load = flood(100, 100, sizes.hoard_s * peer.hoard_times, sizes.hoard)
         with workers(client, server, [load], "producer") as (producer,):
             producer.ready()
             producer.go()
