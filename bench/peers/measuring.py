@@ -29,6 +29,7 @@ SETTLE_S = 0.5
 HOARD_MIN = 10_000
 """A backlog of fewer messages says nothing about memory."""
 BIG, BIGGER, SINGLE, STEADY = "1 KiB x 100", "4 KiB x 25", "100 B single", "100 B at 1,000/s"
+STEADY_PER_S = 1_000
 
 
 class Failed(Exception):
@@ -49,7 +50,7 @@ class Sizes:
         return {
             BIG: flood(1024, 100, self.flood_s),
             SINGLE: flood(100, 0, self.flood_s),
-            STEADY: paced(100, 1_000, self.paced_s),
+            STEADY: paced(100, STEADY_PER_S, self.paced_s),
         }
 
 

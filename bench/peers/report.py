@@ -8,13 +8,14 @@ from statistics import median
 
 from catalogue import LEVELS, PEERS
 from idle import LIMIT_BYTES
-from measuring import BIG, BIGGER, SINGLE, STEADY
+from measuring import BIG, BIGGER, SINGLE, STEADY, STEADY_PER_S
 
 OURS = "wherry"
 BACKLOG, IDLE = "backlog", "idle"
 RELAY, DISK = "byte relay", "write + fdatasync"
 RELAY_SHARE_MIN = 0.7
 ALLOCATED_WORTH_TELLING = 1.2
+KEPT_UP = 0.9
 
 
 @dataclass(frozen=True)
@@ -149,18 +150,31 @@ def heads(level: str) -> list[list[str]]:
 
 def cell(book: Book, level: str, peer: str, column: Column, notes: Notes) -> str:
     """One figure, or the mark of the note that says why there is none."""
-    value = book.figure(level, peer, column.load, column.figure)
+    value, why = book.figure(level, peer, column.load, column.figure), book.failed(level, peer, column.load)
     if value is None:
-        return notes.mark(book.failed(level, peer, column.load) or "not measured in this run")
-    shown = f"{value:,.{column.digits}f}"
+        return notes.mark(why or "not measured in this run")
+    return shown(book, level, peer, column, value, notes) + (notes.mark(f"not in all rounds: {why}") if why else "")
+
+
+def shown(book: Book, level: str, peer: str, column: Column, value: float, notes: Notes) -> str:
+    """A figure, with what has to be told of it."""
+    text = f"{value:,.{column.digits}f}"
     if column.load == BIG and column.more_is_better:
-        return f"{shown} +-{book.spread(level, peer, column.load, column.figure):.0%}"
+        return f"{text} +-{book.spread(level, peer, column.load, column.figure):.0%}"
+    if column.load == STEADY:
+        return text + late(book, level, peer, notes)
     hoarded = book.figure(level, peer, BACKLOG, "hoarded")
     shorter = column.load == BACKLOG and hoarded is not None and hoarded < book.hoard
     if column.figure == "disk B":
         allocated = book.figure(level, peer, BACKLOG, "allocated B") or 0.0
-        shown += f" ({allocated:,.0f})" if allocated > ALLOCATED_WORTH_TELLING * value else ""
-    return f"~{shown}" if shorter else shown
+        text += f" ({allocated:,.0f})" if allocated > ALLOCATED_WORTH_TELLING * value else ""
+    return f"~{text}" if shorter else text
+
+
+def late(book: Book, level: str, peer: str, notes: Notes) -> str:
+    """The mark of a peer that cannot do as much as it is given; "" for others."""
+    rate = book.figure(level, peer, STEADY, "msg/s") or 0.0
+    return "" if rate > KEPT_UP * STEADY_PER_S else notes.mark(f"it cannot keep up, and did {rate:,.0f} a second")
 
 
 def shorter_backlogs(book: Book, level: str, names: list[str]) -> list[str]:

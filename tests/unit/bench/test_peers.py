@@ -65,6 +65,16 @@ def test_a_shorter_backlog_and_allocated_space_are_marked():
     assert report.shorter_backlogs(book, "synced", ["wherry"])[0].endswith("wherry 500")
 
 
+def test_a_peer_that_cannot_keep_up_is_marked():
+    book, notes = report.Book(hoard=1), report.Notes()
+    column = next(column for column in report.columns("synced") if column.load == STEADY)
+    for peer, rate in {"wherry": 999.0, "beanstalkd": 250.0}.items():
+        book.add("synced", peer, STEADY, {"msg/s": rate, "p50_ms": 1.0})
+    assert report.cell(book, "synced", "wherry", column, notes) == "1.00"
+    assert report.cell(book, "synced", "beanstalkd", column, notes) == "1.00[a]"
+    assert notes.lines() == ["[a] it cannot keep up, and did 250 a second"]
+
+
 def test_every_peer_has_an_argument_for_each_level():
     for peer in PEERS.values():
         assert peer.argument
