@@ -130,17 +130,15 @@ class Intake(Holding[Message]):
         link = self.link
         link.check_open()
         settlement = Settlement(SAID[verb], message)
-        deadline = link.now() + link.timeout
+        deadline = link.turn_deadline or link.begin_turn()
         self.settle_range(message.delivery, verb, message.offset, 1, settlement, deadline, duration_ms, text, result)
-        link.wake()
         return settlement
 
     def ack_range(self, delivery: Delivery, first: int, count: int, outcome: Outcome) -> None:
         """Acknowledges messages of one delivery, next to each other."""
         link = self.link
         link.check_open()
-        self.settle_range(delivery, Verb.ACK, first, count, outcome, link.now() + link.timeout)
-        link.wake()
+        self.settle_range(delivery, Verb.ACK, first, count, outcome, link.turn_deadline or link.begin_turn())
 
     def extend(
         self, message: BaseMessage, duration_ms: int | None, progress: int | None = None, note: str = ""

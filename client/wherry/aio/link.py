@@ -29,7 +29,7 @@ from wherry.conversation import (
     Settled,
     Welcomed,
 )
-from wherry.model.options import Receipt
+from wherry.conversation.composing import new_receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -369,7 +369,7 @@ class Link:
         _, queue, offset, durability, duplicate = event
         for waiter in event.waiters:
             if not waiter.done():
-                waiter.set_result(Receipt(queue, offset, durability, duplicate))
+                waiter.set_result(new_receipt((queue, offset, durability, duplicate)))
             offset += 1
 
     def _tell_settled(self, event: Settled) -> None:

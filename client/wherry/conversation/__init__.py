@@ -45,8 +45,9 @@ from wherry.conversation.outcomes import (
 from wherry.conversation.pending import PLAIN, Envelope, Other, Publish, Settle
 from wherry.delivery import Delivery
 from wherry.model import commands, replies
+from wherry.model.fields import HEADER_BYTES_MAX
 from wherry.wire import codec
-from wherry.wire.framing import FRAME_BYTES_MAX, FrameReader
+from wherry.wire.framing import FRAME_BYTES_MAX, PREFIX_BYTES, FrameReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -90,6 +91,7 @@ class Conversation(Asking):
         welcome: what the broker said to HELLO; None before it did.
         ended: why the conversation is over; None while it is not.
         is_live: whether there is a connection: what is asked for without one leaves once there is.
+        block_bytes_max: how many bytes of messages fit into one frame.
     """
 
     # What comes in.
@@ -168,6 +170,7 @@ class Conversation(Asking):
         self._sequenced = bool(self._hello.producer and welcome.producer_ms)
         # What one client may publish, another is delivered.
         self.reader.frame_bytes_max = max(FRAME_BYTES_MAX, welcome.frame_bytes_max)
+        self.block_bytes_max = welcome.frame_bytes_max - HEADER_BYTES_MAX - PREFIX_BYTES
         self._join_bytes_max = min(JOIN_BYTES_MAX, self.block_bytes_max)
         if self.is_live:
             return [Welcomed(welcome)]
@@ -217,7 +220,9 @@ class Conversation(Asking):
         events: list[Event] = []
         for request, stale, *_ in settled.settles:
             settle = self._unanswered.pop(request, None)
-            if isinstance(settle, Settle):
+            if isinstance(settle, Settle) and not stale:
+                events.append(Settled([(waiter, None) for waiter, _, _ in settle.waiters]))
+            elif isinstance(settle, Settle):
                 is_unsure = settled.unsure and any(low <= request < low + n for low, n in settled.unsure)
                 error = unknown_error if is_unsure else stale_error
                 events.append(Settled([(w, error(settle, stale, f, c)) for w, f, c in settle.waiters]))

@@ -81,18 +81,13 @@ class Asking:
         self._publishes: dict[str, Publish] = {}
         self._settles: dict[tuple[Any, ...], Settle] = {}
         self._extending: tuple[Any, ...] | None = None
+        self.block_bytes_max = FRAME_BYTES_MAX - HEADER_BYTES_MAX - PREFIX_BYTES
         self._join_bytes_max = JOIN_BYTES_MAX
         self._consumers: dict[int, Consumer] = {}
         self._due_credit: dict[int, None] = {}
         self._consumer_number = 0
 
     # What the client wants.
-
-    @property
-    def block_bytes_max(self) -> int:
-        """How many bytes of messages fit into one frame."""
-        limit = self.welcome.frame_bytes_max if self.welcome else FRAME_BYTES_MAX
-        return limit - HEADER_BYTES_MAX - PREFIX_BYTES
 
     @property
     def unanswered(self) -> int:
@@ -102,7 +97,8 @@ class Asking:
     @property
     def is_full(self) -> bool:
         """Whether so many publishes have no answer that more should wait."""
-        return len(self._sequence) >= PUBLISHES_MAX
+        numbers = self._sequence
+        return numbers.last - numbers.answered >= PUBLISHES_MAX
 
     def publish(
         self, queue: str, envelope: Envelope, message: tuple[bytes, bytes], waiter: Any, deadline: float
@@ -124,7 +120,7 @@ class Asking:
         size = len(message[0]) + len(message[1])
         current = self._publishes.get(queue)
         if current is not None and (
-            current.envelope != envelope
+            (current.envelope is not envelope and current.envelope != envelope)
             or current.deadline != deadline
             or current.size + size > self._join_bytes_max
             or len(current.waiters) == JOIN_MESSAGES_MAX
@@ -266,7 +262,8 @@ class Asking:
         if known is not None:
             known.finished += count
             # A quarter of the window at a time: few frames, and the broker never runs dry.
-            if known.finished + known.window - known.granted >= max(1, known.window // 4):
+            owed = known.finished + known.window - known.granted
+            if owed > 0 and owed >= known.window // 4:
                 self._due_credit[consumer] = None
 
     def ping(self) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
 
-_new_receipt: Callable[[tuple[str, int, str, bool]], Receipt] = partial(tuple.__new__, Receipt)
+new_receipt: Callable[[tuple[str, int, str, bool]], Receipt] = partial(tuple.__new__, Receipt)
+"""Makes a receipt of its fields, in half the time of `Receipt(...)`: there is one for each message."""
 BATCH_BYTES_MAX = 1_048_576
 """The longest block of a `publish_many`, so that no frame keeps the others waiting for long."""
 
@@ -106,4 +107,4 @@ def receipts_of(first: Receipt, lengths: bytes) -> list[Receipt]:
     queue, offset, durability, duplicate = first
     offsets = range(offset, offset + len(lengths) // 4)
     # What `Receipt(...)` does, but for many at once, without a call of Python for each.
-    return list(map(_new_receipt, zip(repeat(queue), offsets, repeat(durability), repeat(duplicate), strict=False)))
+    return list(map(new_receipt, zip(repeat(queue), offsets, repeat(durability), repeat(duplicate), strict=False)))

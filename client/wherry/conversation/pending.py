@@ -100,11 +100,12 @@ class Settle:
     def add(self, first: int, count: int, attempt: int) -> None:
         """Adds a range; joins it to the last one when it goes on from there."""
         self.total += count
-        last = self.rows[-1] if self.rows else None
-        if last is not None and self.end == first and last[2] == attempt:
-            last[1] += count
-        else:
-            self.rows.append([first, count, attempt])
+        if self.rows:
+            last = self.rows[-1]
+            if last[0] + last[1] == first and last[2] == attempt:
+                last[1] += count
+                return
+        self.rows.append([first, count, attempt])
 
     @property
     def end(self) -> int:
