@@ -42,6 +42,15 @@ async def test_the_broker_tells_the_newest_job_of_a_schedule_and_what_came_of_it
         assert (found.last_id, found.track) == (handle.id, True)
 
 
+async def test_a_schedule_may_forget_how_its_jobs_end(tasks, working):
+    @tasks.every(3600, track=False)
+    async def tick() -> None: ...
+
+    async with working():
+        (found,) = await (await tasks.broker()).schedules()
+    assert not found.track
+
+
 async def test_workers_declare_cron_schedules_once(tasks, working):
     @tasks.cron("0 3 * * *", zone="Europe/Paris", retries=1)
     def nightly() -> None: ...

@@ -133,34 +133,45 @@ class Tasks:
         return task
 
     def cron(
-        self, expression: str, *, zone: str = "UTC", missed: str = "once", overlap: str = "skip", **options: Any
+        self,
+        expression: str,
+        *,
+        zone: str = "UTC",
+        missed: str = "once",
+        overlap: str = "skip",
+        track: bool = True,
+        **options: Any,
     ) -> Decorator:
         """Makes a function a task that the broker calls at moments to come, without arguments.
 
         Workers declare the schedule when they start; it has the task's name, and each moment has one job, however many
-        workers there are, and whether any runs then or not. `Broker.schedules` tells the newest one's id, and
-        `task.handle` of that how it stands.
+        workers there are, and whether any runs then or not.
 
         Args:
             expression: minute, hour, day of the month, month and day of the week.
             zone: the time zone that they are in, by its IANA name.
             missed: what becomes of moments that passed while there was no broker: `skip`, `once` or `all`.
             overlap: `skip` leaves a moment out while the job before is still waiting or running; or `allow`.
+            track: whether it is remembered how its jobs end: `Broker.schedules` tells the newest one's id, and
+                `task.handle` of that how it stands.
             **options: as for `task`.
         """
-        when = {"cron": expression, "zone": zone, "missed": missed, "overlap": overlap, "track": True}
+        when = {"cron": expression, "zone": zone, "missed": missed, "overlap": overlap, "track": track}
         return cast("Decorator", partial(self._scheduled, when=when, options=options))
 
-    def every(self, interval: Duration, *, missed: str = "skip", overlap: str = "skip", **options: Any) -> Decorator:
+    def every(
+        self, interval: Duration, *, missed: str = "skip", overlap: str = "skip", track: bool = True, **options: Any
+    ) -> Decorator:
         """The same at an interval.
 
         Args:
             interval: in seconds, at least 0.1.
             missed: as for `cron`.
             overlap: as for `cron`.
+            track: as for `cron`; what is remembered has a bound, and a short interval leaves less of it to others.
             **options: as for `task`.
         """
-        when = {"every": interval, "missed": missed, "overlap": overlap, "track": True}
+        when = {"every": interval, "missed": missed, "overlap": overlap, "track": track}
         return cast("Decorator", partial(self._scheduled, when=when, options=options))
 
     def _scheduled(
