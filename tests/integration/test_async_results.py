@@ -34,6 +34,17 @@ async def test_a_result_is_pushed_to_all_who_wait(broker, worker):
     assert await receipt.result(0) == b"4"
 
 
+async def test_who_waits_no_more_does_not_keep_the_connection_open(running):
+    async with wherry.connect(running.url) as broker:
+        receipt = await broker.queue("jobs").publish(b"never done", track=True)
+        waiting = asyncio.create_task(receipt.result())
+        assert (await receipt.status()).state == "ready"
+        assert broker._link.conversation.unanswered == 1
+        waiting.cancel()
+        await asyncio.wait((waiting,))
+        assert broker._link.conversation.unanswered == 0
+
+
 async def test_how_a_job_stands(broker, worker):
     queue = broker.queue("jobs")
     first, second = await queue.publish_many([b"a", b"b"], track=True)

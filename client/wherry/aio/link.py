@@ -260,9 +260,13 @@ class Link:
         """
         self.check_open()
         waiter = self._loop.create_future()
-        self.conversation.request(make, waiter, self.now() + (self.timeout if timeout is None else timeout))
+        number = self.conversation.request(make, waiter, self.now() + (self.timeout if timeout is None else timeout))
         self.wake()
-        return await waiter
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self.conversation.give_up(number)
+            raise
 
     async def ask(self, ask: Ask[T], timeout: float | None = None) -> T:
         """Makes a request and reads its reply, which comes within `timeout` seconds, or in the link's own time.

@@ -195,13 +195,16 @@ class Asking:
         if waiter is not None:
             current.waiters.append((waiter, first, count))
 
-    def request(self, make: Callable[[int], commands.Request], waiter: Any, deadline: float) -> None:
+    def request(self, make: Callable[[int], commands.Request], waiter: Any, deadline: float) -> int:
         """Sends any other request.
 
         Args:
             make: makes the command for a request's number.
             waiter: comes back in Answered or Failed.
             deadline: when to give up.
+
+        Returns:
+            Its number.
         """
         self.gather()
         number = self._next_number()
@@ -214,6 +217,13 @@ class Asking:
         self._send(frame)
         repeatable = sequence > 0 or type(command) in REPEATABLE
         self._await(number, Other(waiter, frame, repeatable=repeatable, sequence=sequence), deadline)
+        return number
+
+    def give_up(self, number: int) -> None:
+        """Nobody waits for the answer to a request any more: unless it counts whether it was done, it is forgotten."""
+        pending = self._unanswered.get(number)
+        if isinstance(pending, Other) and pending.repeatable and not pending.sequence:
+            del self._unanswered[number]
 
     def consume(
         self,

@@ -50,7 +50,7 @@ class Link(Carrier):
             self._speak(what, until)
         self._finish_writing(until)
 
-    def call(self, what: Callable[[Waiter, float], None], timeout: float | None = None) -> Any:
+    def call(self, what: Callable[[Waiter, float], object], timeout: float | None = None) -> Any:
         """Says something, and waits for its answer.
 
         Args:
@@ -167,7 +167,7 @@ class Link(Carrier):
                 self._read(stream)
             self._send()
 
-    def _speak(self, what: Callable[..., None], *arguments: Any) -> None:
+    def _speak(self, what: Callable[..., object], *arguments: Any) -> None:
         self._check_whole()
         self.check_open()
         self._midway = True

@@ -255,6 +255,19 @@ def test_requests_are_made_again_when_that_does_no_harm():
     assert talk.come_back() == [info]
 
 
+def test_what_nobody_waits_for_any_more_is_under_way_only_if_it_counts_whether_it_was_done():
+    talk = Talk()
+    makers = (lambda request: commands.Status(request, "q", 1, 60_000), lambda request: commands.Delete(request, "q"))
+    for number in [talk.conversation.request(make, "nobody", NEVER) for make in makers]:
+        talk.conversation.give_up(number)
+    talk.conversation.give_up(99)
+    status, delete = talk.said()
+    assert talk.conversation.unanswered == 1
+    assert talk.hear(replies.Told(status.request, {"state": "ready"})) == []
+    (answered,) = talk.hear(replies.Done(delete.request))
+    assert answered.waiter == "nobody"
+
+
 def test_a_request_that_was_never_sent_is_sent():
     talk = Talk()
     talk.lose()
