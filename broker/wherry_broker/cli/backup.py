@@ -156,5 +156,6 @@ def _check(given: Globals, directory: Path) -> int:
     if given.json:
         output.as_json({**told, "entries": report.entries})
     else:
-        click.echo("{directory}: {segments} segments, {bytes} bytes, all of it readable".format(**told))
+        segments, size = output.counted(len(report.segments), "segment"), output.counted(report.size, "byte")
+        click.echo(f"{directory}: {segments}, {size}, all of it readable")
     return Exit.DONE

@@ -44,7 +44,8 @@ def command(given: Globals, /, prefix: str, every: float, *, once: bool) -> int:
     """
     if every < EVERY_MIN_S:
         fail(f"--every is at least {EVERY_MIN_S} s, not {every:g}")
-    once = once or not (given.json or sys.stdout.isatty())
+    has_screen = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    once = once or not (given.json or has_screen)
 
     async def run(broker: wherry.Broker) -> None:
         views = look(broker, remote.address(given), prefix)

@@ -95,7 +95,7 @@ async def serve(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
     await worker.run(_say_ready)
-    logger.info("stopped after %d jobs", worker.done)
+    logger.info("stopped; jobs done: %d", worker.done)
     return RECYCLE if enough else 0
 
 

@@ -167,7 +167,7 @@ class Worker:
     async def _drain(self) -> None:
         """Hands back what was not begun, and lets what runs end."""
         assert self._runner is not None
-        logger.info("stopping: %d jobs run", len(self._runner.jobs))
+        logger.info("stopping; jobs that run: %d", len(self._runner.jobs))
         for _ in self._consumers:
             self._free.release()  # whoever holds a message and waits for a place finds out that there will be none
         for consumer in self._consumers:
@@ -177,7 +177,7 @@ class Worker:
             await asyncio.wait(list(jobs), timeout=self._grace)
         left = list(jobs)
         if left:
-            logger.warning("%d jobs did not end within %s s, and are handed back", len(left), self._grace)
+            logger.warning("handed back, since they did not end within %s s; jobs: %d", self._grace, len(left))
         for job in left:
             job.cancel()
         await asyncio.gather(*left, return_exceptions=True)
