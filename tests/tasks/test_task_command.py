@@ -155,6 +155,13 @@ def test_a_job_that_waits_is_looked_at_and_cancelled(task):
     assert task("result", job)[0] == REFUSED
 
 
+def test_what_a_job_has_sent_is_cancelled_with_it(task, served):
+    with wherry.sync.connect(served.url) as broker:
+        parent = broker.queue("family").publish(b"x").id
+        broker.queue("others").publish(b"y", parent=parent)
+    assert task("cancel", parent) == (DONE, f"{parent} cancelled, with what has come of it: 2 messages in all\n")
+
+
 def test_a_job_that_runs_is_cancelled(task):
     job = sent(task, "wait", "3600")
     while "half way" not in task("status", job)[1]:

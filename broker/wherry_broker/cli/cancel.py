@@ -37,7 +37,15 @@ def cancel(given: Globals, messages: tuple[tuple[str, int], ...]) -> int:
             output.as_json({name: bool(count) for name, count in gone.items()})
         else:
             for name, count in gone.items():
-                click.echo(f"{name} {'cancelled' if count else 'is not there'}")
+                click.echo(f"{name} {_told(count)}")
         return Exit.DONE if all(gone.values()) else Exit.REFUSED
 
     return remote.run(given, run)
+
+
+def _told(count: int) -> str:
+    """What a cancel has done, by how many messages went."""
+    if count == 0:
+        return "is not there"
+    family = f", with what has come of it: {output.counted(count, 'message')} in all" if count > 1 else ""
+    return f"cancelled{family}"

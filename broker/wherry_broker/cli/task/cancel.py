@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.argument("jobs", type=MESSAGE_ID, nargs=-1, required=True, metavar="ID...")
 @click.pass_obj
 def command(given: Globals, /, jobs: tuple[tuple[str, int], ...]) -> int:
-    """Cancel the jobs ID (such as mail/42), whether they wait or run.
+    """Cancel the jobs ID (such as mail/42), whether they wait or run, with all jobs that they have sent.
 
     An async task that runs is stopped; a sync one sees it by `current().cancelled`. The exit code is 1 when one of the
     jobs has ended already, or never was.
