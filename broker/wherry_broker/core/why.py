@@ -57,7 +57,9 @@ def why(queue: Queue, span: Span, offset: int, now_ms: int) -> str:
 def ended(status: dict[str, Any]) -> str:
     """Why a message that has left is not worked on: how it ended."""
     reason = f": {status['reason']}{_more(status['error'])}" if status.get("reason") else ""
-    return f"it is {status['state']} since {moment(status['at_ms'])}{reason}"
+    # Whoever waits for the end of one that dies is told the same as who asks for it later, while it is here.
+    since = "" if status["state"] == "dead" else f" since {moment(status['at_ms'])}"
+    return f"it is {status['state']}{since}{reason}"
 
 
 def moment(at_ms: int) -> str:

@@ -67,7 +67,8 @@ def options_of(task: Task[..., Any], schedules: Mapping[str, Mapping[str, Any]])
     told = {name: value for name, value in told.items() if value != getattr(DEFAULTS, name)}
     told.pop("queue", None)
     told |= told.pop("queue_options", {})
-    return {name: jsonable(value) for name, value in {**told, **schedules.get(task.name, {})}.items()}
+    told |= {name: value for name, value in schedules.get(task.name, {}).items() if name != "track"}  # all are tracked
+    return {name: jsonable(value) for name, value in told.items()}
 
 
 def options_text(options: Mapping[str, Any]) -> str:
