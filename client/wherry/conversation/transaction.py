@@ -5,6 +5,7 @@ The shells add how one is sent, and waited for.
 
 from __future__ import annotations
 
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wherry import errors
@@ -195,7 +196,8 @@ class Draft:
         gates = _gate_rows(counts_for)
         if waits_at is not None:
             gates += ((waits_at.name, waits_at.expects, waits_at.strict),)
-        return self._publish(_name_of(queue), envelope, *compose(body, headers, json, pack), gates)
+        packed, body = compose(body, headers, json, pack)
+        return self._publish(_name_of(queue), envelope, packed, [body], gates)[0]
 
     def publish_many(
         self,
@@ -218,13 +220,13 @@ class Draft:
             What will have their receipts, in their order.
 
         Raises:
-            TooLarge: the transaction would be larger than a frame may be.
+            TooLarge: the transaction would be larger than a frame may be; none of the messages is in it.
             Invalid: a value is out of its range.
         """
         name, gates = _name_of(queue), _gate_rows(counts_for)
         envelope = envelope_of(priority, key, "", delay, at, ttl, track, parent)
         packed, each = compose_many(bodies, headers, UNSET, UNSET)
-        return [self._publish(name, envelope, packed, body, gates) for body in each]
+        return self._publish(name, envelope, packed, list(each), gates)
 
     def reply(
         self,
@@ -262,7 +264,7 @@ class Draft:
         envelope = envelope_of(message.priority if priority is None else priority, message.key, "", None, None, None)
         self._settle(message, Verb.ACK)
         try:
-            return self._publish(_name_of(queue), envelope, message.raw, b"", ())
+            return self._publish(_name_of(queue), envelope, message.raw, [b""], ())[0]
         except errors.WherryError:
             self._unsettle_last()
             raise
@@ -334,20 +336,23 @@ class Draft:
             raise RuntimeError("this transaction is over")
 
     def _publish(
-        self, queue: str, envelope: Envelope, packed: bytes, body: bytes, gates: tuple[_GateRow, ...]
-    ) -> Posted:
+        self, queue: str, envelope: Envelope, packed: bytes, bodies: list[bytes], gates: tuple[_GateRow, ...]
+    ) -> list[Posted]:
         self._check_open()
-        size = len(packed) + len(body)
-        check_size(self._block_bytes + size, self._block_bytes_max)
-        if self._published == BATCH_MESSAGES_MAX:
+        sizes = [len(packed) + len(body) for body in bodies]
+        check_size(self._block_bytes + sum(sizes), self._block_bytes_max)
+        if self._published + len(bodies) > BATCH_MESSAGES_MAX:
             raise _too_many("messages to publish", BATCH_MESSAGES_MAX)
-        row = self._publish_row(queue, envelope, gates)
-        self._published += 1
-        self._block_bytes += size
-        self._pieces += (packed, body)
-        row.sizes.append(size)
-        row.posted.append(Posted(queue))
-        return row.posted[-1]
+        if not bodies:
+            return []
+        row = self._publish_row(queue, envelope, gates, len(bodies))
+        self._published += len(bodies)
+        self._block_bytes += sum(sizes)
+        self._pieces += chain.from_iterable(zip(repeat(packed), bodies))
+        posted = [Posted(queue) for _ in bodies]
+        row.sizes.extend(sizes)
+        row.posted.extend(posted)
+        return posted
 
     def _settle(
         self,
@@ -399,16 +404,16 @@ class Draft:
             settle.rows.pop()
         message.settled = ""
 
-    def _publish_row(self, queue: str, envelope: Envelope, gates: tuple[_GateRow, ...]) -> _Publish:
+    def _publish_row(self, queue: str, envelope: Envelope, gates: tuple[_GateRow, ...], count: int) -> _Publish:
         last = self._publishes[-1] if self._publishes else None
         # A dedupe key stands for all of its row, so each message that has one has a row of its own.
         alike = last is not None and (last.queue, last.envelope, last.gates) == (queue, envelope, gates)
         if last is not None and alike and not envelope.dedupe:
-            self._take_header(LENGTH_BYTES)
+            self._take_header(LENGTH_BYTES * count)
             return last
         texts_bytes = len(queue) + len(envelope.key.encode()) + len(envelope.dedupe.encode()) + len(envelope.parent)
         texts_bytes += sum(ROW_BYTES_MAX + len(name.encode()) for name, _, _ in gates)
-        self._take_row(len(self._publishes), "publishes", texts_bytes + LENGTH_BYTES)
+        self._take_row(len(self._publishes), "publishes", texts_bytes + LENGTH_BYTES * count)
         self._publishes.append(_Publish(queue, envelope, gates, [], []))
         return self._publishes[-1]
 

@@ -10,7 +10,7 @@ GATE_HEADER = "gate"
 LIST_HEADER = "list"
 """Whether these results are a list although there is one only: it waited for a group."""
 LATER_HEADER = "later"
-"""The places, among these results, of jobs that did not wait themselves: they were published after those that did.
-Packed; it is not there when these are the last ones."""
+"""The places, among these results, of jobs that did not wait themselves: they were published after those that did, and
+those that did from the last one on. Packed; it is not there when none waited."""
 PARENT_HEADER = "parent"
 """The id of the job that has sent this one."""

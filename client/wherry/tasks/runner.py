@@ -157,7 +157,7 @@ class Runner:
         if not name:
             return []
         members = (await self._broker.gate(name)).members
-        later = unpack(message.headers[LATER_HEADER]) if LATER_HEADER in message.headers else []
+        later = unpack(message.headers[LATER_HEADER]) if LATER_HEADER in message.headers else range(len(members))
         results = [_value_of(each) for each in await self._broker.results(in_order(members, later))]
         return results if len(results) == 1 and not message.headers.get(LIST_HEADER) else [results]
 
@@ -229,9 +229,10 @@ def in_order(members: Sequence[str], later: Sequence[int]) -> list[str]:
 
     Args:
         members: their ids.
-        later: the places of those that were published after the others, rising.
+        later: the places of those that were published after the others, rising; the others were published from the
+            last one on.
     """
-    result = list(members[: len(members) - len(later)])
+    result = list(members[: len(members) - len(later)][::-1])
     for place, job in zip(later, members[len(result) :], strict=True):
         result.insert(place, job)
     return result

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, ov
 from uuid import uuid4
 
 from wherry.conversation.transaction import Gate
+from wherry.errors import TooLarge
 from wherry.model.fields import BATCH_MESSAGES_MAX
 from wherry.model.names import split_id
 from wherry.tasks.context import within_parent
@@ -22,7 +23,7 @@ from wherry.tasks.names import GATE_HEADER, LATER_HEADER, LIST_HEADER
 from wherry.tasks.values import pack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from wherry import sync
     from wherry.aio import Broker
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 T = TypeVar("T")
+D = TypeVar("D", bound="Draft")
 
 
 class Planned(NamedTuple):
@@ -107,23 +109,39 @@ class Plan:
         self.jobs.append(planned)
         return (len(self.jobs) - 1,)
 
-    def batches(self) -> Iterator[list[int]]:
-        """The places of the jobs, those that wait first, as many as one commit takes at a time.
+    def drafts(self, make: Callable[[], D]) -> list[D]:
+        """The transactions that publish the jobs, one after the other: as few as take all of them.
+
+        Those that wait are published first, each after those that wait for it, so that its gate is there when it is to
+        count for it, and nothing runs before all that waits is there.
+
+        Args:
+            make: makes a transaction.
 
         Raises:
-            ValueError: more wait than one commit takes.
+            TooLarge: one job is more than a transaction can be.
         """
         waiting = [place for place, each in enumerate(self.jobs) if each.after]
-        if len(waiting) >= BATCH_MESSAGES_MAX:
-            raise ValueError(f"{len(waiting)} jobs that wait for others are over the limit of {BATCH_MESSAGES_MAX - 1}")
-        order = [*waiting, *(place for place, each in enumerate(self.jobs) if not each.after)]
-        for start in range(0, len(order), BATCH_MESSAGES_MAX):
-            yield order[start : start + BATCH_MESSAGES_MAX]
+        order = [*reversed(waiting), *(place for place, each in enumerate(self.jobs) if not each.after)]
+        drafts = [make()]
+        for _, alike in groupby(order, self._shared):
+            self._put_in_turn(drafts, list(alike), make)
+        return drafts
 
-    def put(self, draft: Draft, places: Iterable[int]) -> None:
-        """Puts the jobs at some places into a transaction; neighbours that share all but their arguments at once."""
-        for _, alike in groupby(places, self._shared):
-            self._put(draft, list(alike))
+    def _put_in_turn(self, drafts: list[D], places: list[int], make: Callable[[], D]) -> None:
+        """Puts jobs that share all but their arguments into the last transaction, or into a new one, or into more."""
+        try:
+            self._put(drafts[-1], places)
+        except TooLarge:
+            if not drafts[-1].is_empty:
+                drafts.append(make())
+                self._put_in_turn(drafts, places, make)
+            elif len(places) > 1:
+                middle = min(BATCH_MESSAGES_MAX, (len(places) + 1) // 2)
+                self._put_in_turn(drafts, places[:middle], make)
+                self._put_in_turn(drafts, places[middle:], make)
+            else:
+                raise
 
     def _put(self, draft: Draft, places: list[int]) -> None:
         planned = self.jobs[places[0]]
@@ -155,7 +173,7 @@ class Plan:
         """The headers that say which results a job is called with, in which order."""
         headers: dict[str, Any] = {GATE_HEADER: gate.name, LIST_HEADER: planned.lists}
         later = [place for place, before in enumerate(planned.after) if not self.jobs[before].after]
-        if later and later[0] < len(planned.after) - len(later):  # a gate has its members as they were published
+        if len(later) < len(planned.after):  # a gate has its members as they were published
             headers[LATER_HEADER] = pack(later)
         return headers
 
@@ -170,16 +188,16 @@ class Sendable(Generic[R_co]):
 
     async def _sent(self) -> tuple[Broker, Plan]:
         plan, broker = Plan(self), await self._tasks.broker()
-        for places in plan.batches():
-            async with broker.transaction() as tx:
-                plan.put(tx, places)
+        for draft in plan.drafts(broker.transaction):
+            async with draft:
+                pass
         return broker, plan
 
     def _sent_sync(self) -> tuple[sync.Broker, Plan]:
         plan, broker = Plan(self), self._tasks.broker_sync()
-        for places in plan.batches():
-            with broker.transaction() as tx:
-                plan.put(tx, places)
+        for draft in plan.drafts(broker.transaction):
+            with draft:
+                pass
         return broker, plan
 
 
@@ -244,7 +262,9 @@ class Chain(Sendable[R_co]):
         return Chain([self, after])
 
     async def send(self) -> Flow[R_co]:
-        """Publishes all of it in one commit (of more than 10,000 jobs, those that wait for none in several).
+        """Publishes all of it in one commit, or as few as it fits: one takes 10,000 jobs, or some hundreds that wait.
+
+        Of several, the first ones have those that wait for others, and none of these is done if a later one fails.
 
         Returns:
             The handle of the last call.
@@ -271,7 +291,7 @@ class group(Sendable[R_co]):  # noqa: N801 (as users of other systems know it)
     """Calls that do not wait for each other.
 
     Args:
-        calls: calls, chains and groups.
+        calls: calls, chains and groups; a group among them is the same as its calls in its place.
         collects: whether what follows goes on although some fail; it is given a `NoResult` in the place of their
             results then (a task in a process of its own cannot be). Otherwise the first that fails fails what follows.
     """

@@ -229,3 +229,13 @@ def test_messages_have_a_limit(settler):
     assert fill(lambda n: draft.ack(each[n])) == (10_000, "a transaction has at most 10000 messages to settle")
     assert fill(lambda n: draft.publish("a", b"")) == (10_000, "a transaction has at most 10000 messages to publish")
     assert header_bytes(draft.make(1)) <= 65_536
+
+
+def test_messages_that_do_not_fit_together_are_all_left_out():
+    draft = Draft(100)
+    draft.publish("q", b"x" * 40)
+    with pytest.raises(wherry.TooLarge):
+        draft.publish_many("q", [b"y" * 10] * 10)
+    assert draft.publish_many("q", []) == []
+    draft.publish("q", b"z" * 40)
+    assert [len(row[1]) // 4 for row in draft.make(1).publishes] == [2]
