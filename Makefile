@@ -16,6 +16,7 @@ crash: export WHERRY_TEST_STOPS ?= 200
 crash: export WHERRY_TEST_CUTS ?= 1000
 chaos: export WHERRY_TEST_TASKS ?= 10000
 chaos: export WHERRY_TEST_KILLS ?= 20
+chaos: export WHERRY_TEST_TASK_S ?= 300
 sim: export WHERRY_TEST_FLIPS ?= 163840
 sim: export WHERRY_TEST_REPAIRS ?= 5000
 sim: export WHERRY_TEST_CASES ?= 50000
@@ -52,7 +53,7 @@ crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an
 	$(PYTEST) tests/crash tests/faults tests/conformance/test_reconnecting.py -m "slow or not slow" -raP $(ARGS)
 
 chaos: $(VENV)  ## tasks whose workers are killed and frozen, and whose broker is killed, for a release; takes minutes
-	$(PYTEST) tests/chaos -m "slow or not slow" -raP $(ARGS)
+	$(PYTEST) tests/chaos tests/tasks/test_long_tasks.py -m "slow or not slow" -raP $(ARGS)
 
 pyright: $(VENV)  ## the types of the public API and of the examples, as pyright sees them
 	$(BIN)pip install --quiet -e '.[typing]'
