@@ -60,14 +60,23 @@ class Years(Life):
         self.wait(0)
 
 
-def outages(rng: random.Random) -> list[tuple[int, int]]:
-    """When there is no broker: from the first moment on, until the second one."""
-    starts = sorted(rng.randrange(BEGIN_MS + DAY, END_MS - 5 * DAY) for _ in range(OUTAGES))
+def outages(rng: random.Random, changes: Iterable[int]) -> list[tuple[int, int]]:
+    """When there is no broker, from the first moment until the second one: at changes of the clock, and elsewhere."""
     found: list[tuple[int, int]] = []
-    for start in starts:
-        if not found or start > found[-1][1] + HOUR:
-            found.append((start, start + rng.choice([0, MINUTE, 20 * MINUTE, 3 * HOUR, DAY, 3 * DAY])))
-    return found
+    for change in changes:
+        start = change - rng.choice([MINUTE, 50 * MINUTE, 3 * HOUR, DAY])
+        found.append((start, change + rng.choice([-30_000, MINUTE, 40 * MINUTE, 2 * HOUR, DAY])))
+    for _ in range(OUTAGES):
+        start = rng.randrange(BEGIN_MS + DAY, END_MS - 5 * DAY)
+        end = start + rng.choice([0, MINUTE, 20 * MINUTE, 3 * HOUR, DAY, 3 * DAY])
+        if all(end + HOUR < down or up + HOUR < start for down, up in found):
+            found.append((start, end))
+    return sorted(found)
+
+
+def changes_of(zone: str) -> list[int]:
+    """When the clocks of a zone are changed: the moment after that its minutes are walked one by one for."""
+    return [round(at.timestamp() * 1000) for at, _, is_plain in oracle(zone).quarters if not is_plain]
 
 
 def expected(moments: Iterable[int], missed: str, away: list[tuple[int, int]]) -> list[int]:
@@ -87,14 +96,20 @@ def expected(moments: Iterable[int], missed: str, away: list[tuple[int, int]]) -
     ("zone", "cron"),
     [
         ("Europe/Paris", "30 2 * * *"),
+        pytest.param("Europe/Paris", "*/20 1-3 * * 0", marks=pytest.mark.slow),
+        ("America/Santiago", "30 0,23 * * *"),  # the clocks are changed at midnight, and the seasons are the other ones
+        pytest.param("America/Santiago", "*/30 23,0 * * 6,0", marks=pytest.mark.slow),
+        pytest.param("Pacific/Chatham", "10,50 2,3 * * *", marks=pytest.mark.slow),  # at a quarter to three
         ("Australia/Lord_Howe", "*/15 1-2 * * 0"),
         ("America/New_York", "0 1,2,3 * * 6,0"),
         ("Asia/Kolkata", "59 23 28-31 * *"),
     ],
 )
 def test_two_years_of_brokers_that_come_and_go(zone, cron):
-    rng = random.Random(f"{SEED}:{zone}")
-    away, life = outages(rng), Years()
+    rng = random.Random(f"{SEED}:{zone}:{cron}")
+    changes = changes_of(zone)
+    away, life = outages(rng, changes), Years()
+    assert (len(changes) == 4) == (zone != "Asia/Kolkata"), changes  # there and back, twice
     for missed in MISSED:
         plan = {"missed": missed, "late_ms": LATE_MS}
         life.schedule(f"cron.{missed}", cron=cron, zone=zone, key=f"cron.{missed}", **plan)

@@ -52,7 +52,7 @@ async def test_they_run_once(working, extended, tmp_path, seconds):
 
 
 async def test_a_call_that_holds_the_interpreter_loses_its_lease(working, tmp_path):
-    """It keeps all threads of its process from running, that one too which renews leases. A process of its own helps."""
+    """It keeps all threads of its process from running, that one too which renews leases: it needs its own process."""
     told = tmp_path / "told"
     async with working():
         assert await (await holds.send(3.5 * SHORT_S, str(told))).result(PATIENCE_S) == 2
