@@ -14,6 +14,7 @@ from held import LEASE_S, SHORT_S, computes, holds, holds_apart, waits
 from held import tasks as held
 
 from patience import PATIENCE_S
+from wherry.aio import consumer
 from wherry_broker.core.settling import Settling
 
 TASK_S = float(os.environ.get("WHERRY_TEST_TASK_S", "20"))
@@ -41,7 +42,8 @@ def extended(monkeypatch):
 
 
 @pytest.mark.parametrize("seconds", [2.5 * LEASE_S, pytest.param(TASK_S, marks=pytest.mark.slow)])
-async def test_they_run_once(working, extended, tmp_path, seconds):
+async def test_they_run_once(working, extended, tmp_path, monkeypatch, seconds):
+    monkeypatch.setattr(consumer, "MAX_LEASE_S", LEASE_S)  # the hour after which other consumers lose a message
     told, long = tmp_path / "told", (waits, computes, holds_apart)
     async with working(concurrency=len(long)):
         jobs = [await task.send(seconds, str(told)) for task in long]

@@ -62,7 +62,9 @@ class Options:
         key: what a job belongs to, such as a customer, made from its arguments; None for nothing.
         delay: how long a job waits before it is ready, in seconds.
         ttl: after how long a job that nobody has begun is wanted no more, in seconds.
-        process: whether a sync function runs in a process of its own instead of a thread.
+        process: whether a sync function runs in a process of its own instead of a thread. What calls into C and holds
+            the interpreter there for longer than a lease needs one: in a thread it keeps the lease from being renewed,
+            and the job is done again.
         queue_options: the options of the task's own queue, as for `Broker.declare`: max_leased, rate_per_s,
             result_ttl, ...
     """

@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from wherry import errors
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("wherry.tasks")
 
+RUN_MAX = timedelta(days=36_500)
+"""For how long leases are renewed: a job has them for as long as it runs, and its timeout says how long that may be."""
 LOOK_S = 0.2
 """How often to look whether a job that runs was cancelled."""
 
@@ -36,7 +39,8 @@ class Worker:
     Args:
         tasks: the tasks.
         concurrency: how many jobs run at a time.
-        prefetch: how many more may be here, so that the next one is there when one ends.
+        prefetch: how many more may be here, so that the next one is there when one ends; 0 is best where jobs take
+            long, since these wait here although another worker may be free.
         grace: how long the jobs that run may go on when the worker is to stop, in seconds.
         queues: the queues to take jobs from; all of the tasks' when not given.
         enough: asked after each job, with how many were done, whether the worker is to stop.
@@ -122,7 +126,7 @@ class Worker:
     async def _serve(self, broker: Broker, ready: Callable[[], None]) -> None:
         async with asyncio.TaskGroup() as group:
             for name in self._queues:
-                consumer = broker.queue(name).consume(self._credit)
+                consumer = broker.queue(name).consume(self._credit, max_lease=RUN_MAX)
                 self._consumers.append(consumer)
                 group.create_task(self._take(consumer))
             watch = group.create_task(self._watch())
