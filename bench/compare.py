@@ -4,7 +4,7 @@
 
 The benchmarks of the working tree run with the sources of REV, and with those of the working tree as they are, changes
 included: both are asked the same. A ratio over 1 is more than before. `better` and `worse` are said where the true
-ratio is with 95% on that side of 1, which takes six rounds at least.
+ratio is with 95% on that side of 1, which takes six rounds at least. `--bench instructions` counts, and once is enough.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pairs
-from measure import HERE, ROOT, SOURCES, environment
+from hotpath import LOADS
+from instructions import count
+from measure import HERE, ROOT, SOURCES, environment, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +31,7 @@ BENCHES = {
     "client": ["--only"],
     "log": [],
     "semantics": [],
+    "instructions": [],
 }
 """Those whose figures can be compared, and which of our options they know."""
 GIT = ["git", "-C", str(ROOT)]
@@ -75,6 +78,19 @@ def compare(bench: str, sources: dict[str, Path], rounds: int, options: list[str
     return pairs.compare(runs)
 
 
+def count_both(sources: dict[str, Path]) -> pairs.Rows:
+    """The instructions a message of each load with both sources, and their ratio."""
+    before, after = count(sources["before"]), count(sources["after"])
+    return {
+        name: {
+            "before": before[name] / load.count,
+            "after": after[name] / load.count,
+            "ratio": after[name] / before[name],
+        }
+        for name, load in LOADS.items()
+    }
+
+
 def shown(ratios: dict[str, pairs.Ratio]) -> str:
     """The ratios as aligned text."""
     lines = [("", "before", "after", "ratio", "95% between", "")]
@@ -107,6 +123,10 @@ def main() -> None:
     with sources_of(given.revision) as before:
         sources = {"before": before, "after": SOURCES}
         for bench in given.bench or ["loopback"]:
+            if bench == "instructions":
+                print(f"instructions a message, {given.revision} before and the working tree after")
+                print(table(count_both(sources)))
+                continue
             more = ["--rounds", "1"] if given.full else ["--quick"]
             more += ["--only", given.only] if given.only and "--only" in BENCHES[bench] else []
             ratios = compare(bench, sources, given.rounds, more)

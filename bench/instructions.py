@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hotpath import LOADS
-from measure import HERE, environment, table
+from measure import HERE, SOURCES, environment, table
 
 EXPECTED = HERE / "instructions.json"
 CALIBRATION = "calibration"
@@ -34,8 +34,8 @@ TOLERANCE_ELSEWHERE = 0.10
 UPDATE = "make bench-instructions ARGS=--update"
 
 
-def count() -> dict[str, int]:
-    """The instructions of the calibrating loop and of each load.
+def count(sources: Path = SOURCES) -> dict[str, int]:
+    """The instructions of the calibrating loop and of each load, with these sources.
 
     Raises:
         subprocess.CalledProcessError: the loads did not run through.
@@ -43,7 +43,7 @@ def count() -> dict[str, int]:
     with tempfile.TemporaryDirectory() as folder:
         out = f"{folder}/callgrind.out"
         tool = ["valgrind", "--quiet", "--tool=callgrind", "--dump-before=getppid", f"--callgrind-out-file={out}"]
-        fixed = {**environment(), "PYTHONHASHSEED": "0"}
+        fixed = {**environment(sources), "PYTHONHASHSEED": "0"}
         script = [sys.executable, str(HERE / "hotpath.py")]
         subprocess.run(script, env=fixed, check=True)  # what has to be compiled is compiled here, and not counted
         subprocess.run([*tool, *script], env=fixed, check=True, stderr=subprocess.DEVNULL)
