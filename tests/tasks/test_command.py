@@ -67,6 +67,16 @@ def send(served, tmp_path, task, argument=0):
     return served.sh(f"cd {tmp_path} && PYTHONPATH=$PYTHONPATH:. {sys.executable} send.py").strip()
 
 
+def test_its_broker_is_that_of_the_calls(served, tmp_path):
+    (tmp_path / "elsewhere.py").write_text(JOBS.replace("Tasks()", "Tasks('wherry://127.0.0.1:1')"))
+    done = served.run("worker", "elsewhere", cwd=tmp_path)  # though WHERRY_URL names another one
+    assert done.returncode == 3
+    assert "no broker could be reached at 127.0.0.1:1:" in done.stderr
+    with served.start("worker", "elsewhere", "--url", served.url, cwd=tmp_path) as process:
+        assert process.stdout.readline().startswith(b"wherry worker ready")
+        process.terminate()
+
+
 def test_it_says_what_it_does_and_does_it(served, tmp_path):
     with working(served, tmp_path, "--processes", "2", "--concurrency", "3") as (process, line):
         assert line == "wherry worker ready: 3 tasks in 3 queues, 2 x 3 jobs\n"

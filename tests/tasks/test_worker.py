@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from datetime import date
@@ -61,6 +62,44 @@ async def test_calling_a_task_calls_the_function(tasks):
     assert (await twice(2), thrice(2), twice.__doc__) == (4, 6, "Says it.")
 
 
+async def test_a_function_that_is_called_here_finds_a_job_that_goes_nowhere(running, tasks):
+    @tasks.task
+    async def inner() -> int:
+        return current().attempt
+
+    @tasks.task
+    def outer(n: int) -> str:
+        current().progress(0.5)
+        assert not current().cancelled
+        return inner.send_sync().id
+
+    def sent() -> str:
+        result = outer(1)
+        tasks.close_sync()
+        return result
+
+    assert await inner() == 1
+    job = await asyncio.to_thread(sent)
+    (message,) = await (await tasks.broker()).queue(inner.queue).peek()
+    assert (message.id, message.headers) == (job, {"task": "app.inner"})
+    with pytest.raises(LookupError):
+        current()
+
+
+async def test_a_function_that_a_task_calls_is_a_part_of_its_job(tasks, working):
+    @tasks.task
+    async def inner() -> str:
+        return current().id
+
+    @tasks.task
+    async def outer() -> str:
+        return await inner()
+
+    async with working():
+        handle = await outer.send()
+        assert await handle.result(PATIENCE_S) == handle.id
+
+
 async def test_wrong_arguments_are_refused_before_they_are_sent(tasks):
     @tasks.task
     async def add(a: int, b: int) -> None: ...
@@ -113,7 +152,8 @@ async def test_a_worker_warns_of_annotations_that_it_cannot_find(tasks, working,
         assert "task 'app.spend': the annotation of amount names what cannot be found" in caplog.text
 
 
-async def test_a_failed_job_is_tried_again_and_then_dead(running, tasks, working):
+async def test_a_failed_job_is_tried_again_and_then_dead(running, tasks, working, caplog):
+    caplog.set_level("INFO", "wherry.tasks")
     attempts = []
 
     @tasks.task(retries=2, back_off=AT_ONCE)
@@ -126,6 +166,31 @@ async def test_a_failed_job_is_tried_again_and_then_dead(running, tasks, working
         message = await dead(running, tasks, fail)
     assert attempts == [1, 2, 3]
     assert (message.reason, message.error) == ("rejected", "RuntimeError: no 3")
+    assert "job app.fail/1 of task 'app.fail' failed in attempt 1, again in 0.0 s: RuntimeError: no 1\n" in caplog.text
+    assert "job app.fail/1 of task 'app.fail' is dead after attempt 3: RuntimeError: no 3\n" in caplog.text
+
+
+@pytest.mark.parametrize("sync", [False, True])
+async def test_the_log_shows_the_way_through_the_task_and_not_that_through_the_worker(
+    running, tasks, working, caplog, sync
+):
+    def fail() -> None:
+        try:
+            {}["missing"]
+        except KeyError as error:
+            raise ValueError("no") from error
+
+    async def fail_async() -> None:
+        fail()
+
+    task = tasks.task(name="fail", retries=0)(fail if sync else fail_async)
+    async with working():
+        await task.send()
+        await dead(running, tasks, task)
+    (trace,) = [record.exc_text for record in caplog.records if record.exc_text]
+    files = set(re.findall(r'File "(.*?)"', trace))
+    assert files == {__file__}
+    assert '{}["missing"]' in trace
 
 
 @pytest.mark.parametrize("error", [Reject("never"), KeyError("not wanted")])
@@ -156,7 +221,7 @@ async def test_a_task_may_ask_for_another_attempt(running, tasks, working):
 
 
 @pytest.mark.parametrize("sync", [False, True])
-async def test_what_takes_too_long_is_told_and_may_tidy_up(running, tasks, working, sync):
+async def test_what_takes_too_long_is_told_and_may_tidy_up(running, tasks, working, caplog, sync):
     told = []
 
     async def wait() -> None:
@@ -179,7 +244,10 @@ async def test_what_takes_too_long_is_told_and_may_tidy_up(running, tasks, worki
         await slow.send()
         message = await dead(running, tasks, slow)
     assert told == ["stopped"]
-    assert message.error.startswith("TimeoutError")
+    assert message.error == "TimeoutError: it ran for 0.05 s, which is its limit"
+    (trace,) = [record.exc_text for record in caplog.records if record.exc_text]
+    assert "in spin" in trace or "in wait" in trace
+    assert "runner.py" not in trace
 
 
 async def test_what_does_not_end_is_given_up(running, tasks, working):
@@ -330,7 +398,8 @@ async def test_a_cancelled_job_is_stopped(running, tasks, working):
     assert running.counts(work.queue) == (0, 0, 0, 0)
 
 
-async def test_a_thread_sees_that_it_is_cancelled(running, tasks, working):
+async def test_a_thread_sees_that_it_is_cancelled(running, tasks, working, caplog):
+    caplog.set_level("INFO")
     begun, saw = threading.Event(), threading.Event()
 
     @tasks.task
@@ -345,6 +414,8 @@ async def test_a_thread_sees_that_it_is_cancelled(running, tasks, working):
         await asyncio.to_thread(begun.wait)
         await (await tasks.broker()).queue(work.queue).cancel(handle.id)
         await asyncio.to_thread(saw.wait)
+    assert "job app.work/1 of task 'app.work' was cancelled" in caplog.text
+    assert "ack of" not in caplog.text
 
 
 async def test_the_resources_of_a_worker_are_there_for_its_tasks(running, tasks, working):

@@ -42,10 +42,12 @@ def _broken(address: str, error: Exception) -> str:
 
 
 def said_url(ctx: click.Context) -> str:
-    """The broker's address, if the user has said it; "" when not."""
-    root = ctx.find_root()
-    said = root.params.get("url") or os.environ.get("WHERRY_URL")
-    return str(ctx.obj.url) if said or ctx.obj.url != root.obj.url else ""
+    """The broker's address, if --url says it; "" when not: then it is that of the tasks, as it is for their callers.
+
+    They take it from WHERRY_URL themselves, if they name none.
+    """
+    given: Globals = ctx.obj
+    return given.url if given.is_url_said else ""
 
 
 def on_broker_of(tasks: Tasks, ctx: click.Context) -> Globals:

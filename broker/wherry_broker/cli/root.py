@@ -44,12 +44,17 @@ class Failure(Exception):
 
 
 class Globals(NamedTuple):
-    """The options in front of the command; the token is that of an application, which goes behind the user's."""
+    """The options in front of the command; the token is that of an application, which goes behind the user's.
+
+    Attributes:
+        is_url_said: whether the address is that of --url.
+    """
 
     url: str
     token_file: str
     json: bool
     token: str = ""
+    is_url_said: bool = False
 
 
 class LazyGroup(click.Group):
@@ -138,7 +143,8 @@ def _given_behind(ctx: click.Context, param: click.Parameter, value: Any) -> Non
         if param.name == "url":
             _check_no_token(value)
         given: Globals = ctx.obj
-        ctx.obj = given._replace(**{str(param.name): value})
+        said = given.is_url_said or param.name == "url"
+        ctx.obj = given._replace(**{str(param.name): value}, is_url_said=said)
 
 
 def anywhere(command: click.Command) -> click.Command:
@@ -170,7 +176,10 @@ def command(ctx: click.Context, /, url: str | None, token_file: str | None, *, j
     _check_no_token(url)
     environ = os.environ
     ctx.obj = Globals(
-        url or environ.get("WHERRY_URL") or URL, token_file or environ.get("WHERRY_TOKEN_FILE") or "", json
+        url or environ.get("WHERRY_URL") or URL,
+        token_file or environ.get("WHERRY_TOKEN_FILE") or "",
+        json,
+        is_url_said=bool(url),
     )
 
 

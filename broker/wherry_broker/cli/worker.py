@@ -57,8 +57,8 @@ def command(
     """Do the jobs of the tasks at MODULE:NAME, such as myapp.mail:tasks (NAME is `tasks` when not given).
 
     When it is ready, it prints one line on standard output; it logs to standard error. SIGTERM or Ctrl-C lets the jobs
-    that run end and hands the others back; a second one ends it at once. The broker is the one of --url or WHERRY_URL,
-    or else the one that the tasks name.
+    that run end and hands the others back; a second one ends it at once. The broker is the one that the tasks name
+    (which is WHERRY_URL if they name none), unless --url says another.
     """
     from wherry.tasks.serving import Settings  # noqa: PLC0415 (`wherry worker --help` needs none of it)
     from wherry_broker.cli import application  # noqa: PLC0415

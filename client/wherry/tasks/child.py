@@ -20,6 +20,7 @@ import msgpack
 from wherry.delivery import Token
 from wherry.tasks.context import Context, running
 from wherry.tasks.function import BadArguments
+from wherry.tasks.places import ran_over
 from wherry.tasks.policy import Again, after_failure
 from wherry.tasks.values import unpack
 
@@ -58,13 +59,13 @@ def find(module: str, path: str) -> Task[..., Any]:
 @contextlib.contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
     """Has TimeoutError raised in what runs for longer."""
-
-    def over(*_: object) -> None:
-        raise TimeoutError(f"it ran for {seconds} s, which is its limit")
-
     if seconds is None:
         yield
         return
+
+    def over(*_: object) -> None:
+        raise TimeoutError(ran_over(seconds))
+
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from wherry.delivery import Token
 from wherry.tasks.names import DEADLINE_HEADER, PARENT_HEADER, TASK_HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from wherry.delivery import Token
     from wherry.tasks.task import Job
 
 
 class Context:
     """The job that is being done.
+
+    Where a task's function is called directly, by no worker, there is a stand-in for it: it has no id, and what it is
+    told of progress is forgotten.
 
     Attributes:
         id: the job's id.
@@ -86,7 +90,7 @@ def within_parent(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
     headers: dict[str, Any] = {TASK_HEADER: job.task}
     publish = job.publish
     parent = running.get()
-    if parent is not None:
+    if parent is not None and parent.id:
         headers[PARENT_HEADER] = parent.id
         publish = {**publish, "parent": parent.id}
         if parent.deadline is not None:
@@ -94,6 +98,19 @@ def within_parent(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
             left = max(parent.deadline - time.time(), 0.001)
             publish = {**publish, "ttl": min(publish.get("ttl", left), left)}
     return headers, publish
+
+
+@contextmanager
+def called_here() -> Iterator[None]:
+    """Has a task's function find a job, even if it is called by no worker."""
+    if running.get() is not None:  # by another task: it is a part of that one's job
+        yield
+        return
+    token = running.set(Context("", 1, Token(0, 1), {}, None, {}, lambda *_: None, lambda: False))
+    try:
+        yield
+    finally:
+        running.reset(token)
 
 
 def current() -> Context:

@@ -40,6 +40,11 @@ class Failed(Exception):
         self.text = text
 
 
+def ran_over(seconds: float) -> str:
+    """What a TimeoutError says of a task that ran for longer than it may."""
+    return f"it ran for {seconds:g} s, which is its limit"
+
+
 class Threads:
     """Threads for sync tasks.
 
@@ -65,10 +70,16 @@ class Threads:
         timer = None if timeout is None else loop.call_later(timeout, interrupt.fire)
         try:
             within = contextvars.copy_context()
-            return await asyncio.shield(loop.run_in_executor(self._pool, within.run, interrupt.around, call))
+            work = loop.run_in_executor(self._pool, within.run, interrupt.around, call)
+            value, error = await asyncio.shield(work)
         finally:
             if timer is not None:
                 timer.cancel()
+        if error is not None:
+            if interrupt.fired and timeout is not None and not error.args:
+                error.args = (ran_over(timeout),)
+            raise error
+        return value
 
     def close(self) -> None:
         """Ends the threads that do nothing."""
@@ -76,18 +87,29 @@ class Threads:
 
 
 class Interrupt:
-    """Raises TimeoutError in the thread that makes a call, and in no other call of the same thread."""
+    """Raises TimeoutError in the thread that makes a call, and in no other call of the same thread.
+
+    Attributes:
+        fired: whether it has.
+    """
 
     def __init__(self) -> None:
+        self.fired = False
         self._lock = threading.Lock()
         self._thread = 0
 
-    def around(self, call: Callable[[], Any]) -> Any:
-        """Makes the call; `fire` reaches it while it lasts."""
+    def around(self, call: Callable[[], Any]) -> tuple[Any, TimeoutError | None]:
+        """Makes the call; `fire` reaches it while it lasts.
+
+        Returns:
+            What it returned, or the TimeoutError that it raised: asyncio would make another one, with no traceback.
+        """
         with self._lock:
             self._thread = threading.get_ident()
         try:
-            return call()
+            return call(), None
+        except TimeoutError as error:
+            return None, error
         finally:
             with self._lock:
                 self._thread = 0
@@ -96,6 +118,7 @@ class Interrupt:
         """Raises TimeoutError in the call, if it is being made."""
         with self._lock:
             if self._thread:
+                self.fired = True
                 raised = ctypes.py_object(TimeoutError)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), raised)
 
@@ -132,10 +155,12 @@ class Processes:
             try:
                 async with asyncio.timeout(limit):
                     said = await _converse(process, call, report)
-            except BaseException:  # whatever it is doing now is wanted no more
+            except BaseException as error:  # whatever it is doing now is wanted no more
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 await process.wait()
+                if isinstance(error, TimeoutError):
+                    error.args = (f"it did not end in {limit:g} s, and its process was killed",)
                 raise
             self._idle.append(process)
         return _result_of(said)

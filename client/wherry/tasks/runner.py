@@ -13,12 +13,13 @@ from wherry import errors
 from wherry.tasks.context import Context, running
 from wherry.tasks.function import BadArguments, module_of
 from wherry.tasks.names import DEADLINE_HEADER, GATE_HEADER, LATER_HEADER, LIST_HEADER, TASK_HEADER
-from wherry.tasks.places import ChildDied, Failed, Processes, Threads
+from wherry.tasks.places import ChildDied, Failed, Processes, Threads, ran_over
 from wherry.tasks.policy import Again, GivenUp, after_failure
 from wherry.tasks.values import pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import TracebackType
 
     from wherry.aio import Broker
     from wherry.aio.message import Message
@@ -106,7 +107,10 @@ class Runner:
             if not message.cancelled:  # nothing is wrong with it: the worker ends
                 message.release()
         else:
-            message.ack(result)
+            if not message.cancelled:  # a thread looks for itself, and returns
+                message.ack(result)
+        if message.cancelled:
+            logger.info("job %s of task %r was cancelled", message.id, task.name)
 
     def _put_back(self, message: Message, name: object) -> None:
         if not name:
@@ -177,12 +181,17 @@ class Runner:
             self.overruns += 1
             work.add_done_callback(_forget)
             grace = task.defined.grace
-            raise Overrun(f"it ran for {timeout} s, which is its limit, and did not end in the {grace} s after that")
+            raise Overrun(f"{ran_over(timeout)}, and did not end in the {grace} s after that")
         return work.result()
 
     async def _within(self, call: partial[Any], timeout: float) -> Any:
-        async with asyncio.timeout(timeout):
-            return await call()
+        try:
+            async with asyncio.timeout(timeout) as limit:
+                return await call()
+        except TimeoutError as error:
+            if limit.expired() and not error.args:
+                error.args = (ran_over(timeout),)
+            raise
 
     async def _in_process(
         self, task: Task[..., Any], message: Message, before: list[Any], context: Context, timeout: float | None
@@ -217,10 +226,24 @@ class Runner:
         else:
             decided = after_failure(task.defined, message.attempt, error, random.random())  # noqa: S311 (jitter)
         if isinstance(decided, GivenUp):
-            logger.error("job %s of task %r is dead: %s", message.id, task.name, decided.reason, exc_info=known)
+            logger.error(
+                "job %s of task %r is dead after attempt %d: %s",
+                message.id,
+                task.name,
+                message.attempt,
+                decided.reason,
+                exc_info=known and _own(known, task),
+            )
             message.reject(decided.reason)
         else:
-            logger.info("job %s of task %r failed, again in %.1f s: %s", message.id, task.name, decided.delay, error)
+            logger.info(
+                "job %s of task %r failed in attempt %d, again in %.1f s: %s",
+                message.id,
+                task.name,
+                message.attempt,
+                decided.delay,
+                _text(error),
+            )
             message.nack(error, delay=decided.delay)
 
 
@@ -245,6 +268,29 @@ def _value_of(result: bytes | errors.WherryError) -> Any:
     if isinstance(result, errors.NoResult):
         return result
     raise result
+
+
+def _text(error: Exception) -> str:
+    """What to say of a failure; those that are not the task's own say all in their text."""
+    return str(error) if isinstance(error, Failed | ChildDied | Overrun) else f"{type(error).__name__}: {error}"
+
+
+def _own(error: BaseException, task: Task[..., Any]) -> BaseException:
+    """The same error, with the way through the task's own code, and not that through the worker's."""
+    code = getattr(task.function.call, "__code__", None)
+    each: BaseException | None = error
+    while each is not None:
+        each.__traceback__ = _within_task(each.__traceback__, code)
+        each = each.__cause__ or each.__context__
+    return error
+
+
+def _within_task(trace: TracebackType | None, code: object) -> TracebackType | None:
+    if trace is None or not trace.tb_frame.f_globals["__name__"].startswith("wherry.tasks."):
+        return trace  # caught by the task itself, on its way
+    while trace is not None and trace.tb_frame.f_code is not code:
+        trace = trace.tb_next
+    return trace
 
 
 def _forget(work: asyncio.Future[Any]) -> None:

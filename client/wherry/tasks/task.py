@@ -6,12 +6,13 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, Self, TypeVar, overload
 
 from wherry.tasks import workflow
+from wherry.tasks.context import called_here
 from wherry.tasks.function import Function
 from wherry.tasks.handle import Handle, SyncHandle
 from wherry.tasks.policy import Options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from wherry.model.times import Duration
@@ -242,10 +243,11 @@ class Task(Generic[P, R]):
 class AsyncTask(Task[P, R]):
     """A task whose function is a coroutine function."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the function itself."""
-        called: Coroutine[Any, Any, R] = self.function.call(*args, **kwargs)
-        return called
+        with called_here():
+            returned: R = await self.function.call(*args, **kwargs)
+        return returned
 
 
 class SyncTask(Task[P, R]):
@@ -253,7 +255,8 @@ class SyncTask(Task[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Calls the function itself."""
-        returned: R = self.function.call(*args, **kwargs)
+        with called_here():
+            returned: R = self.function.call(*args, **kwargs)
         return returned
 
 
