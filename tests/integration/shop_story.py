@@ -63,8 +63,7 @@ def thumbnails(web: Any) -> dict[str, Any]:
 def night(system: str) -> dict[str, str]:
     """When the nightly report is due, and what it says when it is called as its schedule would."""
     due = due_in_celery() if system == "celery" else due_in_wherry()
-    written = Path("report.txt")
-    report = until(lambda: (written.read_text("utf-8") if written.exists() else "") or None)
+    report = Path("report.txt").read_text("utf-8")
     return {"due": due.astimezone(ZoneInfo("Europe/Paris")).strftime("%H:%M"), "report": report}
 
 
@@ -76,7 +75,7 @@ def due_in_celery() -> datetime:
     beat = Scheduler(celery_app.app)
     beat.setup_schedule()
     entry = beat.schedule["nightly"]
-    beat.apply_async(entry, advance=False)
+    beat.apply_async(entry, advance=False).get(timeout=DEADLINE_S)
     nearly = timedelta(seconds=30)  # it looks at its own clock in between
     return datetime.now(UTC) + entry.schedule.remaining_estimate(datetime.now(UTC)) + nearly
 
@@ -84,9 +83,10 @@ def due_in_celery() -> datetime:
 def due_in_wherry() -> datetime:
     from wherry_app import nightly, tasks  # noqa: PLC0415
 
-    due = tasks.broker_sync().run_schedule(nightly.name).next_due
-    assert due is not None
-    return due
+    called = tasks.broker_sync().run_schedule(nightly.name)
+    nightly.handle_sync(called.last_id).result(DEADLINE_S)
+    assert called.next_due is not None
+    return called.next_due
 
 
 def story(system: str, web: Any) -> dict[str, Any]:
