@@ -75,6 +75,7 @@ class Queue:
     """
 
     is_store = False
+    is_temporary = property(lambda self: self.number >= TEMPORARY_FIRST)
 
     def __init__(
         self,
@@ -90,7 +91,6 @@ class Queue:
         restoring: bool = False,
     ) -> None:
         self.number = number
-        self.is_temporary = number >= TEMPORARY_FIRST
         self.name = name
         self.options = options
         self.next_offset = first

@@ -256,3 +256,9 @@ def test_a_longer_dedupe_window_brings_no_forgotten_key_back(make_queue):
     assert (driver.queue.dedupe.known("a", 49), driver.queue.dedupe.known("a", 50)) == (1, None)
     driver.queue.change(QueueOptions(dedupe_window_ms=490))
     assert driver.queue.dedupe.known("a", 40) is None
+
+
+def test_queues_share_the_names_of_their_attributes(make_queue):
+    # CPython keeps the names of instances once for all of a class as long as there are fewer than 30 of them. From
+    # then on each queue has a table of its own, which is 1.3 KB, and each look at an attribute takes longer.
+    assert len(vars(make_queue().queue)) < 30
