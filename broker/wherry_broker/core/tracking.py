@@ -29,6 +29,8 @@ HEAD_BYTES_MAX = 1_408
 """How long the line of an outcome is at most; beyond it the history is left out, and then the end of the error."""
 ERROR_CHARACTERS = 128
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 Results = Mapping[tuple[int, int], bytes]
 """What consumers return, by the number of the queue and the offset of the message."""
 NO_RESULTS: Results = {}
@@ -120,7 +122,7 @@ def _head(end: End, at_ms: int) -> bytes:
 
 
 def _line(status: dict[str, Any]) -> bytes:
-    return json.dumps(status, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _encode(status).encode("utf-8", "surrogatepass")
 
 
 def store_name(durability: str) -> str:

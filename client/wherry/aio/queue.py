@@ -12,7 +12,7 @@ from wherry.aio.dead import Dead
 from wherry.aio.inbox import inbox_of
 from wherry.aio.message import Message, Settlement
 from wherry.aio.tracked import TrackedReceipt, result_of
-from wherry.conversation import PLAIN, Envelope, asks
+from wherry.conversation import PLAIN, TRACKED, Envelope, asks
 from wherry.conversation.backoff import busy_pause_s
 from wherry.conversation.composing import blocks, check_size, envelope_of, receipts_of
 from wherry.conversation.content import UNSET, Unset, compose, compose_many
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from wherry.model.times import Duration
     from wherry.wire.messages import HeaderValue
 
-NO_OPTIONS = (0, "", "", None, None, None, False, "")
-"""What a publish has that asks for nothing."""
+NO_OPTIONS = (0, "", "", None, None, None, "")
+"""What a publish has that asks for nothing, but maybe to be tracked."""
 
 
 class Queue:
@@ -95,8 +95,9 @@ class Queue:
             Invalid, TypeError, ValueError: a value is out of its range, or it or a header cannot be sent.
             RequestTimeout, Disconnected: no answer came; whether the message was stored is unknown.
         """
-        options = (priority, key, dedupe, delay, at, ttl, track, parent)
-        envelope = PLAIN if options == NO_OPTIONS else envelope_of(*options)
+        options = (priority, key, dedupe, delay, at, ttl, parent)
+        plain = TRACKED if track else PLAIN
+        envelope = plain if options == NO_OPTIONS else envelope_of(*options[:6], track, parent)
         message, link = compose(body, headers, json, pack), self._link
         check_size(len(message[0]) + len(message[1]), link.conversation.block_bytes_max)
         tries, started = 0, 0.0

@@ -42,7 +42,7 @@ from wherry.conversation.outcomes import (
     timed_out,
     unknown_error,
 )
-from wherry.conversation.pending import PLAIN, Envelope, Other, Publish, Settle
+from wherry.conversation.pending import PLAIN, TRACKED, Envelope, Other, Publish, Settle
 from wherry.delivery import Delivery
 from wherry.model import commands, replies
 from wherry.model.fields import HEADER_BYTES_MAX
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PLAIN",
+    "TRACKED",
     "Answered",
     "Cancelled",
     "Confirmed",

@@ -28,6 +28,7 @@ class Envelope(NamedTuple):
 
 
 PLAIN = Envelope()
+TRACKED = Envelope(track=True)
 
 
 class Publish:

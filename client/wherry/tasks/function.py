@@ -45,6 +45,7 @@ class Function:
         self.call = call
         self.is_async = inspect.iscoroutinefunction(call)
         self._signature = inspect.signature(call)
+        self._names, self._required = _positional(self._signature)
 
     @property
     def _hints(self) -> dict[str, Any]:
@@ -62,7 +63,8 @@ class Function:
             BadArguments: the function would not take them, or one of them cannot travel.
         """
         try:
-            self._signature.bind(*((None,) if takes else ()), *args, **kwargs)
+            if not self._fits(len(args) + takes, kwargs):
+                self._signature.bind(*((None,) if takes else ()), *args, **kwargs)
             return pack([list(args), kwargs])
         except TypeError as error:
             raise BadArguments(f"task {self.name!r}: {error}") from error
@@ -75,9 +77,12 @@ class Function:
         """
         try:
             args, kwargs = unpack(body)
-            bound = self._signature.bind(*before, *args, **kwargs)
+            plain = self._fits(len(before) + len(args), kwargs)
+            bound = None if plain else self._signature.bind(*before, *args, **kwargs)
         except (TypeError, ValueError) as error:
             raise BadArguments(f"task {self.name!r}: {error}") from error
+        if bound is None:
+            return list(map(self._converted, self._names, (*before, *args))), {}
         if self._hints:
             for name, value in bound.arguments.items():
                 bound.arguments[name] = self._converted(name, value)
@@ -93,6 +98,10 @@ class Function:
             found = [known[parameter]] if parameter in known else []
         found += [each for each in known.values() if each.kind is rest]
         return self._hints.get(found[0].name, Any) if found else Any
+
+    def _fits(self, count: int, kwargs: dict[str, Any]) -> bool:
+        """Whether so many positional arguments are plainly what it takes. Of others a bind tells, which costs more."""
+        return not kwargs and self._required <= count <= len(self._names)
 
     def _converted(self, name: str, value: Any) -> Any:
         hint = self._hints.get(name, Any)
@@ -119,3 +128,16 @@ class Function:
     def unpack_result(self, data: bytes) -> Any:
         """What it returned, as its annotation says."""
         return None if not data else convert(unpack(data), self._hints.get("return", Any))
+
+
+def _positional(signature: inspect.Signature) -> tuple[list[str], int]:
+    """The parameters that positional arguments go to, and how many of these there have to be."""
+    names: list[str] = []
+    required = 0
+    for parameter in signature.parameters.values():
+        if parameter.kind in PLACED:
+            names.append(parameter.name)
+            required += parameter.default is inspect.Parameter.empty
+        elif parameter.kind is inspect.Parameter.KEYWORD_ONLY and parameter.default is inspect.Parameter.empty:
+            return [], 1  # no positional arguments will do
+    return names, required

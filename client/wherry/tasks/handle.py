@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from wherry.model.names import split_id
+from wherry.model.names import message_id, split_id
 
 if TYPE_CHECKING:
     from wherry import sync
-    from wherry.aio import Broker
+    from wherry.aio import Broker, Queue
     from wherry.model.status import Status
     from wherry.model.times import Duration
     from wherry.tasks.task import Task
@@ -17,16 +17,28 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Handle(Generic[R_co]):
-    """A job that was sent.
-
-    Attributes:
-        id: its id, such as `mail/42`; `Task.handle` makes a handle of it again, in another program too.
-    """
+    """A job that was sent."""
 
     def __init__(self, broker: Broker, id: str, task: Task[..., R_co]) -> None:  # noqa: A002 (what everyone calls it)
-        self.id = id
-        self._queue = broker.queue(split_id(id)[0])
+        name, offset = split_id(id)
+        self._of(broker.queue(name), offset, task)
+
+    def _of(self, queue: Queue, offset: int, task: Task[..., R_co]) -> None:
+        self._queue = queue
+        self._offset = offset
         self._task = task
+
+    @classmethod
+    def sent(cls, queue: Queue, offset: int, task: Task[..., R_co]) -> Self:
+        """The handle of a job that was just published."""
+        handle = cls.__new__(cls)
+        handle._of(queue, offset, task)  # noqa: SLF001 (of this very class)
+        return handle
+
+    @property
+    def id(self) -> str:
+        """Its id, such as `mail/42`; `Task.handle` makes a handle of it again, in another program too."""
+        return message_id(self._queue.name, self._offset)
 
     def __repr__(self) -> str:
         return f"<Handle {self.id} of {self._task.name}>"
@@ -37,7 +49,7 @@ class Handle(Generic[R_co]):
         Raises:
             NotFound: there is no such job, or it ended so long ago that it is forgotten.
         """
-        return await self._queue.status(self.id)
+        return await self._queue.status(self._offset)
 
     async def result(self, timeout: Duration | None = None) -> R_co:
         """What the task returned, once it has; the broker tells, and any number may wait.
@@ -52,7 +64,7 @@ class Handle(Generic[R_co]):
             RequestTimeout: it has not ended in time; the text says how it stands.
             NotFound: it is not remembered any more how it ended.
         """
-        result: R_co = self._task.function.unpack_result(await self._queue.result(self.id, timeout))
+        result: R_co = self._task.function.unpack_result(await self._queue.result(self._offset, timeout))
         return result
 
     async def cancel(self) -> bool:
@@ -63,7 +75,7 @@ class Handle(Generic[R_co]):
         Returns:
             Whether any of that had not ended yet.
         """
-        return await self._queue.cancel(self.id) > 0
+        return await self._queue.cancel(self._offset) > 0
 
 
 class SyncHandle(Generic[R_co]):

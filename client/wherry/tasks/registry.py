@@ -214,7 +214,7 @@ class Tasks:
         opening = self._brokers.get(loop)
         if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
             opening = self._brokers[loop] = loop.create_task(self._connect())
-        return await asyncio.shield(opening)
+        return opening.result() if opening.done() else await asyncio.shield(opening)
 
     async def _connect(self) -> Broker:
         return await connect(self.url, **self.connection)
@@ -257,21 +257,19 @@ class Tasks:
             A handle for each, in order.
         """
         broker = await self.broker()
-        receipts = []
-        for name, bodies, options in publishes(jobs):
-            queue = broker.queue(name)
+        queue, receipts = broker.queue(task.queue), []
+        for bodies, options in publishes(jobs):
             if len(bodies) == 1:
                 receipts.append(await queue.publish(bodies[0], **options))
             else:
                 receipts += await queue.publish_many(bodies, **options)
-        return [Handle(broker, receipt.id, task) for receipt in receipts]
+        return [Handle.sent(queue, receipt.offset, task) for receipt in receipts]
 
     def send_jobs_sync(self, task: Task[..., R], jobs: Sequence[Job]) -> list[SyncHandle[R]]:
         """The same for code that has no event loop."""
         broker = self.broker_sync()
-        receipts = []
-        for name, bodies, options in publishes(jobs):
-            queue = broker.queue(name)
+        queue, receipts = broker.queue(task.queue), []
+        for bodies, options in publishes(jobs):
             if len(bodies) == 1:
                 receipts.append(queue.publish(bodies[0], **options))
             else:
@@ -279,11 +277,11 @@ class Tasks:
         return [SyncHandle(broker, receipt.id, task) for receipt in receipts]
 
 
-def publishes(jobs: Iterable[Job]) -> Iterator[tuple[str, list[bytes], dict[str, Any]]]:
-    """What to publish for jobs: the queue, the bodies that travel together, and the options that they share."""
-    for group in _alike(jobs):
+def publishes(jobs: Sequence[Job]) -> Iterator[tuple[list[bytes], dict[str, Any]]]:
+    """What to publish for jobs of one task: the bodies that travel together, and the options that they share."""
+    for group in _alike(jobs) if len(jobs) > 1 else [jobs]:
         headers, publish = within_parent(group[0])
-        yield group[0].queue, [job.body for job in group], {"headers": headers, "track": True, **publish}
+        yield [job.body for job in group], {"headers": headers, "track": True, **publish}
 
 
 def _alike(jobs: Iterable[Job]) -> list[list[Job]]:

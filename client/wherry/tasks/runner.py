@@ -144,7 +144,7 @@ class Runner:
         if deadline is not None:
             left = deadline - time.time()
             timeout = left if timeout is None else min(timeout, left)
-        before = await self._before(message)
+        before = await self._before(message) if GATE_HEADER in message.headers else []
         if task.defined.process:
             return await self._in_process(task, message, before, context, timeout)
         args, kwargs = task.function.unpack(message.body, *before)

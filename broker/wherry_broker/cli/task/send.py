@@ -73,10 +73,10 @@ def command(
         job, given = _by_name(queue, words, named, options), ctx.obj
 
     async def run(broker: wherry.Broker) -> None:
-        ((name, (body,), publish),) = publishes([job])
-        receipt = await broker.queue(name).publish(body, timeout=timeout, **publish)
+        (((body,), publish),) = publishes([job])
+        receipt = await broker.queue(job.queue).publish(body, timeout=timeout, **publish)
         if wait is not None:
-            await result.show(given, broker, name, receipt.offset, wait)
+            await result.show(given, broker, job.queue, receipt.offset, wait)
         elif given.json:
             output.as_json({"id": receipt.id, "task": job.task, **receipt._asdict()})
         else:
