@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from wherry.model import commands, replies
-from wherry.model.fields import HEADER_BYTES_MAX
+from wherry.model.fields import BATCH_MESSAGES_MAX, HEADER_BYTES_MAX
 from wherry_broker.core import decide, records, tracking, why
 from wherry_broker.core.batch import DEAD, DELAYED, LEASED, READY, STATE_NAMES
 from wherry_broker.core.lookups import LOOK_BYTES
@@ -27,10 +27,13 @@ if TYPE_CHECKING:
     from wherry_broker.core.watching import Watching
 
 SECOND_MS = 1_000
+REQUEST_MAX = 0xFFFF_FFFF
 LENGTH_BYTES = 4
 UNRESULTED_BYTES = 32
 """What a row takes at most that has no texts but a state."""
 RESULTS_HEADER_BYTES_MAX = HEADER_BYTES_MAX - 64
+Inquiry = commands.Status | commands.Await
+"""Asks of one message: how it stands, or how it ends."""
 SETTLED_HEAD = b'{"state":"settled"'
 """How the outcome of a message begins that was settled."""
 
@@ -52,7 +55,23 @@ class Inquiring:
         self._lookups = lookups
         self._watching = watching
 
-    def status(self, session: Session, command: commands.Status, now_ms: int) -> None:
+    def ends(self, session: Session, command: commands.Await, now_ms: int) -> None:
+        """Tells how neighbours end, of each on its own.
+
+        Raises:
+            Refusal: invalid, they are too many, or their requests have no numbers.
+        """
+        request, queue, offset, total, wait_ms = command
+        if total > BATCH_MESSAGES_MAX or request + total - 1 > REQUEST_MAX:
+            raise Refusal("invalid", f"{total} requests from {request} on are too many", queue=queue)
+        for place in range(total):
+            one = commands.Await(request + place, queue, offset + place, 1, wait_ms)
+            try:
+                self.status(session, one, now_ms)
+            except Refusal as refusal:
+                self._answers.refuse(session, one, refusal)
+
+    def status(self, session: Session, command: Inquiry, now_ms: int) -> None:
         """Tells how a message stands; of a tracked one, if asked, once it has ended."""
         queue = self._state.names.get(command.queue)
         span = queue.span_at(command.offset) if queue is not None else None
@@ -70,7 +89,7 @@ class Inquiring:
         if self._lookups.has_bytes(session, command, [outcome]):
             self._lookups.count(session, LOOK_BYTES)
             session.answered_bytes += outcome.block.size
-            self._answers.say(session, _ended(command.request, outcome), outcome.queue.mark)
+            self._answers.say(session, _ended(command, outcome), outcome.queue.mark)
 
     def results(self, session: Session, command: commands.ReadResults, _now_ms: int) -> None:
         """Tells the results of messages, as many as fit into an answer."""
@@ -93,7 +112,7 @@ class Inquiring:
             session.answered_bytes += len(reply.block) + LENGTH_BYTES * reply.answered
             self._answers.say(session, reply, mark)
 
-    def _wait(self, session: Session, command: commands.Status, queue: Queue, span: Span, now_ms: int) -> None:
+    def _wait(self, session: Session, command: Inquiry, queue: Queue, span: Span, now_ms: int) -> None:
         if not span.batch.envelope.tracked:
             text = f"message {command.queue}/{command.offset} is not tracked: nobody will know how it ended"
             raise Refusal("invalid", text, queue=command.queue)
@@ -105,9 +124,9 @@ class Inquiring:
         answer = partial(self._told_later, command)
         self._watching.wait(Watch(session, command.request, store, key, 0, answer), command.wait_ms, now_ms)
 
-    def _told_later(self, command: commands.Status, outcome: Batch | None, now_ms: int) -> replies.Told | replies.Error:
+    def _told_later(self, command: Inquiry, outcome: Batch | None, now_ms: int) -> replies.Reply:
         if outcome is not None:
-            return _ended(command.request, outcome)
+            return _ended(command, outcome)
         queue = self._state.names.get(command.queue)
         span = queue.span_at(command.offset) if queue is not None else None
         if queue is None or span is None:  # it has ended, and that is forgotten already
@@ -172,15 +191,19 @@ def _came_of(found: Batch | str) -> tuple[str, str, str, bytes]:
     return status["state"], status.get("reason", ""), status.get("error", ""), b""
 
 
-def _unknown(command: commands.Status) -> Refusal:
+def _unknown(command: Inquiry) -> Refusal:
     text = f"there is no message {command.queue}/{command.offset}, and it is not remembered how it ended"
     return Refusal("not_found", text, queue=command.queue)
 
 
-def _ended(request: int, outcome: Batch) -> replies.Told:
-    assert outcome.block.data is not None
-    status, result = tracking.read_outcome(outcome.block.data)
-    return replies.Told(request, {**status, "tracked": True, "why": why.ended(status)}, result)
+def _ended(command: Inquiry, outcome: Batch) -> replies.Told | replies.Returned:
+    data = outcome.block.data
+    assert data is not None
+    if type(command) is commands.Await and data.startswith(SETTLED_HEAD):
+        result = tracking.result_in(data)
+        return replies.Returned(((command.request, 1),), len(result).to_bytes(LENGTH_BYTES, "big"), result)
+    status, result = tracking.read_outcome(data)
+    return replies.Told(command.request, {**status, "tracked": True, "why": why.ended(status)}, result)
 
 
 def status_of(queue: Queue, span: Span, offset: int, now_ms: int) -> dict[str, Any]:

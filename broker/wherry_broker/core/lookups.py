@@ -29,6 +29,7 @@ Waiting = (
     | commands.Watch
     | commands.Status
     | commands.ReadResults
+    | commands.Await
 )
 """What may have to wait for bytes that only the log has."""
 ROW_BYTES = 64

@@ -135,6 +135,7 @@ class Shard:
             commands.Peek: self._lookups.peek,
             commands.Status: self._inquiring.status,
             commands.ReadResults: self._inquiring.results,
+            commands.Await: self._inquiring.ends,
         }
 
     # The log's side; see Ledger.

@@ -155,6 +155,11 @@ def read_outcome(value: bytes) -> Outcome:
     return Outcome(json.loads(head.decode("utf-8", "surrogatepass")), result)
 
 
+def result_in(value: bytes) -> bytes:
+    """The result in such bytes."""
+    return value[value.index(b"\n") + 1 :]
+
+
 def history_of(span: Span) -> tuple[Event, ...]:
     """What happened to tracked messages, from their publish on."""
     envelope = span.batch.envelope

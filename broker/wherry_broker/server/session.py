@@ -222,6 +222,8 @@ class Session:
             self._confirm(run)
         elif kind is replies.Settled:
             self._settled(run)
+        elif kind is replies.Returned:
+            self._returned(run)
         else:
             for message in run:
                 self._send(message)
@@ -243,6 +245,21 @@ class Session:
         for start in range(0, len(plain), CONFIRMS_MAX):
             self._send(replies.Settled(tuple(plain[start : start + CONFIRMS_MAX])))
 
+    def _returned(self, run: list[replies.Returned]) -> None:
+        start = size = 0
+        for stop, returned in enumerate(run):
+            size += len(returned.block)
+            if size > DELIVER_BYTES_MAX or stop - start == CONFIRMS_MAX:
+                self._send_returned(run[start:stop])
+                start, size = stop, len(returned.block)
+        self._send_returned(run[start:])
+
+    def _send_returned(self, part: list[replies.Returned]) -> None:
+        if part:
+            rows = joined([returned.requests[0] for returned in part])
+            lengths = b"".join([returned.lengths for returned in part])
+            self._send(replies.Returned(rows, lengths, b"".join([returned.block for returned in part])))
+
     def _deliver(self, run: list[Delivery]) -> None:
         by_consumer: dict[tuple[int, int], list[Delivery]] = {}
         for delivery in run:
@@ -258,6 +275,17 @@ class Session:
         deliver = replies.Deliver(consumer, lease_ms, tuple(delivery.row for delivery in group), lengths)
         pieces = [codec.encode_head(deliver, size), *blocks]
         self._out += pieces if size > JOIN_BYTES_MAX else [b"".join(pieces)]
+
+
+def joined(rows: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Ranges (first, count) as few ones: neighbours that follow each other are one."""
+    result: list[tuple[int, int]] = []
+    for first, count in rows:
+        if result and sum(result[-1]) == first:
+            result[-1] = (result[-1][0], result[-1][1] + count)
+        else:
+            result.append((first, count))
+    return tuple(result)
 
 
 def _frames_of(deliveries: list[Delivery]) -> Iterable[list[Delivery]]:

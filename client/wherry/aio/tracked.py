@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 from wherry import errors
 from wherry.conversation import asks
 from wherry.conversation.storing import WAIT_SLICE_MS
+from wherry.model.names import message_id
 from wherry.model.options import Receipt
 from wherry.model.times import to_ms
 
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
 
 async def result_of(link: Link, queue: str, message: str | int, timeout: Duration | None) -> bytes:
     """What the consumer of a tracked message returns, once it has ended; see `Queue.result`."""
+    offset = asks.offset_of(queue, message)
     left_ms = None if timeout is None else to_ms(timeout)
     end = link.now() + (left_ms or 0) / 1000
     while True:
         wait_ms = WAIT_SLICE_MS if left_ms is None else max(0, min(left_ms, WAIT_SLICE_MS))
-        status = await link.ask(asks.status(queue, message, wait_ms), link.timeout + wait_ms / 1000)
+        answer = await link.await_result(queue, offset, wait_ms)
+        if isinstance(answer, bytes):
+            return answer
+        status = asks.told(message_id(queue, offset), answer)
         if status.has_ended:
             return status.take_result()
         if not status.tracked:

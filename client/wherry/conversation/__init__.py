@@ -42,12 +42,13 @@ from wherry.conversation.outcomes import (
     timed_out,
     unknown_error,
 )
-from wherry.conversation.pending import PLAIN, TRACKED, Envelope, Other, Publish, Settle
+from wherry.conversation.pending import PLAIN, TRACKED, Awaited, Envelope, Other, Publish, Settle
 from wherry.delivery import Delivery
 from wherry.model import commands, replies
 from wherry.model.fields import HEADER_BYTES_MAX
 from wherry.wire import codec
 from wherry.wire.framing import FRAME_BYTES_MAX, PREFIX_BYTES, FrameReader
+from wherry.wire.messages import split_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -121,8 +122,9 @@ class Conversation(Asking):
         if self.ended is not None:
             return []
         self.ended, self.is_live = error, False
-        pending: list[Pending] = [*self._unanswered.values(), *self._publishes.values(), *self._settles.values()]
-        self._unanswered, self._publishes, self._settles, self._out = {}, {}, {}, []
+        self.gather()
+        pending = list(self._unanswered.values())
+        self._unanswered, self._out = {}, []
         events = [event for each in pending for event in failed(each, lambda: again(error))]
         return [*events, Ended(error)]
 
@@ -190,6 +192,9 @@ class Conversation(Asking):
                 assert pending.command is not None
                 self._out.append(codec.encode(pending.command._replace(again=pending.is_sent)))
                 pending.is_sent = True
+            elif isinstance(pending, Awaited):
+                again = commands.Await(number, pending.queue, pending.offset, 1, pending.wait_ms)
+                self._out.append(codec.encode(again))
             else:
                 self._out += pending.frame
         for number, consumer in self._consumers.items():
@@ -233,10 +238,19 @@ class Conversation(Asking):
         pending = self._unanswered.pop(reply.request, None)
         if isinstance(pending, Attach):
             return self._attached(pending, reply)
-        if not isinstance(pending, Other):  # the client has given up on it
+        if not isinstance(pending, Other | Awaited):  # the client has given up on it
             return []
         self._done(pending)
         return [Answered(pending.waiter, reply)]
+
+    def _returned(self, returned: replies.Returned) -> list[Event]:
+        numbers = [number for first, count in returned.requests for number in range(first, first + count)]
+        events: list[Event] = []
+        for number, result in zip(numbers, split_block(returned.lengths, returned.block), strict=False):
+            pending = self._unanswered.pop(number, None)
+            if isinstance(pending, Awaited):  # or the client has given up on it
+                events.append(Answered(pending.waiter, result))
+        return events
 
     def _attached(self, attach: Attach, done: replies.Done) -> list[Event]:
         events: list[Event] = [] if attach.waiter is None else [Answered(attach.waiter, done)]
@@ -319,6 +333,7 @@ _HANDLERS: dict[type, Callable[[Conversation, Any], list[Event]]] = {
     replies.Gate: Conversation._answered,  # noqa: SLF001
     replies.Told: Conversation._answered,  # noqa: SLF001
     replies.Results: Conversation._answered,  # noqa: SLF001
+    replies.Returned: Conversation._returned,  # noqa: SLF001
     replies.Routed: Conversation._answered,  # noqa: SLF001
     replies.Committed: Conversation._answered,  # noqa: SLF001
     replies.Schedules: Conversation._answered,  # noqa: SLF001

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from wherry.conversation.consuming import Attach, Consumer, nothing_held
-from wherry.conversation.pending import Envelope, Other, Publish, Settle
+from wherry.conversation.pending import Awaited, Awaiting, Envelope, Other, Publish, Settle
 from wherry.conversation.pending import Sequence as Numbers
 from wherry.model import commands, replies
 from wherry.model.commands import Verb
@@ -80,6 +80,7 @@ class Asking:
         self._deadlines: list[tuple[float, int]] = []
         self._publishes: dict[str, Publish] = {}
         self._settles: dict[tuple[Any, ...], Settle] = {}
+        self._awaiting: Awaiting | None = None
         self._extending: tuple[Any, ...] | None = None
         self.block_bytes_max = FRAME_BYTES_MAX - HEADER_BYTES_MAX - PREFIX_BYTES
         self._join_bytes_max = JOIN_BYTES_MAX
@@ -92,7 +93,8 @@ class Asking:
     @property
     def unanswered(self) -> int:
         """How many requests have no answer yet, sent or not."""
-        return len(self._unanswered) + len(self._publishes) + len(self._settles)
+        awaiting = len(self._awaiting.waiters) if self._awaiting is not None else 0
+        return len(self._unanswered) + len(self._publishes) + len(self._settles) + awaiting
 
     @property
     def is_full(self) -> bool:
@@ -195,6 +197,26 @@ class Asking:
         if waiter is not None:
             current.waiters.append((waiter, first, count))
 
+    def await_result(self, queue: str, offset: int, wait_ms: int, waiter: Any, deadline: float) -> None:
+        """Asks for the result of a message once it has ended; neighbours travel together.
+
+        Args:
+            queue: the queue's name.
+            offset: its place in it.
+            wait_ms: how long to wait for its end.
+            waiter: comes back in Answered, with the result or else a TOLD, or in Failed.
+            deadline: when to give up.
+        """
+        current = self._awaiting
+        if current is not None and (
+            len(current.waiters) == BATCH_MESSAGES_MAX or not current.goes_on_with(queue, offset, wait_ms)
+        ):
+            self._send_awaiting(current)
+            current = None
+        if current is None:
+            current = self._awaiting = Awaiting(queue, offset, wait_ms, deadline)
+        current.waiters.append(waiter)
+
     def request(self, make: Callable[[int], commands.Request], waiter: Any, deadline: float) -> int:
         """Sends any other request.
 
@@ -293,6 +315,8 @@ class Asking:
         settles, self._settles, self._extending = self._settles, {}, None
         for settle in settles.values():
             self._send_settle(settle)
+        if self._awaiting is not None:
+            self._send_awaiting(self._awaiting)
         for number in self._due_credit:
             consumer = self._consumers.get(number)
             if consumer is not None:
@@ -303,7 +327,7 @@ class Asking:
     @property
     def has_more_to_say(self) -> bool:
         """Whether `data_to_send` has any."""
-        return bool(self._out or self._publishes or self._settles or self._due_credit)
+        return bool(self._out or self._publishes or self._settles or self._awaiting or self._due_credit)
 
     def data_to_send(self) -> list[bytes]:
         """The bytes to write now, in order."""
@@ -369,3 +393,13 @@ class Asking:
         settle.command, settle.is_sent = command, self.is_live
         self._send(codec.encode(command))
         self._await(number, settle, settle.deadline)
+
+    def _send_awaiting(self, awaiting: Awaiting) -> None:
+        self._awaiting = None
+        queue, first, wait_ms, count = awaiting.queue, awaiting.first, awaiting.wait_ms, len(awaiting.waiters)
+        if self._number + count > _REQUEST_MAX:
+            self._number = 0
+        start = self._number + 1
+        self._send(codec.encode(commands.Await(start, queue, first, count, wait_ms)))
+        for place, waiter in enumerate(awaiting.waiters):
+            self._await(self._next_number(), Awaited(queue, first + place, wait_ms, waiter), awaiting.deadline)

@@ -184,7 +184,7 @@ def status(queue: str, message: str | int, wait_ms: int = 0) -> Ask[Status]:
     """
     offset = offset_of(queue, message)
     make = partial(commands.Status, queue=queue, offset=offset, wait_ms=wait_ms)
-    return Ask(make, partial(_told, names.message_id(queue, offset)))
+    return Ask(make, partial(told, names.message_id(queue, offset)))
 
 
 def backup() -> Ask[Snapshot]:
@@ -223,7 +223,8 @@ def ranges_of(messages: Sequence[PeekedMessage]) -> tuple[Range, ...]:
     return tuple((first, count) for first, count in result)
 
 
-def _told(name: str, reply: replies.Told) -> Status:
+def told(name: str, reply: replies.Told) -> Status:
+    """How a message stands, as a TOLD says."""
     return Status.from_wire(name, reply.status, reply.block)
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from wherry import errors
 from wherry.conversation.consuming import Attach
 from wherry.conversation.events import Confirmed, Event, Failed, Settled
-from wherry.conversation.pending import Other, Publish, Settle
+from wherry.conversation.pending import Awaited, Other, Publish, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from wherry.model import commands, replies
 
-Pending = Publish | Settle | Other | Attach
+Pending = Publish | Settle | Other | Awaited | Attach
 """A request that has no answer yet."""
 
 
@@ -48,7 +48,7 @@ def refused_in_part(publish: Publish, error: replies.Error) -> list[Event]:
 
 def failed(pending: Pending, error: Callable[[], errors.WherryError]) -> list[Event]:
     """A request has failed: each that waits for it is told."""
-    if isinstance(pending, Other | Attach):
+    if isinstance(pending, Other | Awaited | Attach):
         return [Failed([pending.waiter], error)] if pending.waiter is not None else []
     if isinstance(pending, Settle):
         return [Settled([(waiter, error()) for waiter, _, _ in pending.waiters])]

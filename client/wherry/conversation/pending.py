@@ -133,6 +133,35 @@ class Other:
         self.sequence = sequence
 
 
+class Awaiting:
+    """An AWAIT that gathers: messages of one queue, each after the one before it, and who waits for their ends."""
+
+    __slots__ = ("deadline", "first", "queue", "wait_ms", "waiters")
+
+    def __init__(self, queue: str, first: int, wait_ms: int, deadline: float) -> None:
+        self.queue = queue
+        self.first = first
+        self.wait_ms = wait_ms
+        self.deadline = deadline
+        self.waiters: list[Any] = []
+
+    def goes_on_with(self, queue: str, offset: int, wait_ms: int) -> bool:
+        """Whether a message is the next one."""
+        return queue == self.queue and offset == self.first + len(self.waiters) and wait_ms == self.wait_ms
+
+
+class Awaited:
+    """One message of an AWAIT that has no answer yet."""
+
+    __slots__ = ("offset", "queue", "wait_ms", "waiter")
+
+    def __init__(self, queue: str, offset: int, wait_ms: int, waiter: Any) -> None:
+        self.queue = queue
+        self.offset = offset
+        self.wait_ms = wait_ms
+        self.waiter = waiter
+
+
 class Sequence:
     """The numbers of a producer's publishes: which of them have no answer yet.
 

@@ -263,6 +263,16 @@ class Peek(NamedTuple):
     limit: U16 = 10
 
 
+class Await(NamedTuple):
+    """Asks for the results of `total` neighbours once they have ended, as so many requests from `request` on."""
+
+    request: U32
+    queue: QueueName
+    offset: U64
+    total: U32
+    wait_ms: DurationMs = 0
+
+
 class ReadResults(NamedTuple):
     """Asks what the consumers of tracked messages have returned, and how those ended that have no result."""
 
@@ -431,6 +441,7 @@ Request = (
     | Watch
     | Status
     | ReadResults
+    | Await
     | Schedule
     | Unschedule
     | ListSchedules

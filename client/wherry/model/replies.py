@@ -179,6 +179,14 @@ class Told(NamedTuple):
     block: bytes = b""
 
 
+class Returned(NamedTuple):
+    """Answers AWAIT for messages that are settled: ranges of requests, and the results of all their messages."""
+
+    requests: Ranges
+    lengths: Binary
+    block: bytes = b""
+
+
 class Results(NamedTuple):
     """Answers READRESULTS: the results of the first `answered` messages; the rest is to be asked for again.
 
@@ -259,6 +267,7 @@ Reply = (
     | Counted
     | Told
     | Results
+    | Returned
     | Gate
     | Error
 )

@@ -57,6 +57,7 @@ OPCODES: dict[int, type[Any]] = {
     0x55: commands.Watch,
     0x60: commands.Status,
     0x61: commands.ReadResults,
+    0x62: commands.Await,
     0x70: commands.Schedule,
     0x71: commands.Unschedule,
     0x72: commands.ListSchedules,
@@ -82,6 +83,7 @@ OPCODES: dict[int, type[Any]] = {
     0xA0: replies.Deliver,
     0xA1: replies.Stopped,
     0xA2: replies.Cancelled,
+    0xA3: replies.Returned,
     0xE0: replies.Error,
 }
 

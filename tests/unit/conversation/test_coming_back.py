@@ -407,3 +407,59 @@ def test_without_a_producer_a_topic_is_not_sent_again():
     topic(talk, "a")
     assert talk.said()[0].sequence == 0
     assert [type(each) for each in talk.lose()] == [Failed, Ended]
+
+
+def test_neighbours_whose_results_are_awaited_are_asked_for_together():
+    talk = Talk()
+    for offset in (5, 6, 8, 9):
+        talk.conversation.await_result("q", offset, 1_000, offset, NEVER)
+    talk.conversation.await_result("q", 10, 0, 10, NEVER)
+    first, second, third = talk.said()
+    assert [(each.offset, each.total, each.wait_ms) for each in (first, second, third)] == [
+        (5, 2, 1_000),
+        (8, 2, 1_000),
+        (10, 1, 0),
+    ]
+    ranges = ((first.request, 2), (second.request + 1, 1))
+    events = talk.hear(replies.Returned(ranges, pack_sizes([1, 0, 2]), b"abb"))
+    assert events == [Answered(5, b"a"), Answered(6, b""), Answered(9, b"bb")]
+    told = replies.Told(third.request, {"state": "dead"})
+    assert talk.hear(told, replies.Returned(((third.request, 1),), pack_sizes([1]), b"x")) == [Answered(10, told)]
+
+
+def test_what_is_awaited_still_is_asked_for_again():
+    talk = Talk()
+    for offset in (5, 6, 7):
+        talk.conversation.await_result("q", offset, 1_000, offset, NEVER)
+    (asked,) = talk.said()
+    talk.hear(replies.Returned(((asked.request + 1, 1),), pack_sizes([1]), b"x"))
+    talk.lose()
+    again = talk.come_back()
+    assert [(each.request, each.offset, each.total) for each in again] == [
+        (asked.request, 5, 1),
+        (asked.request + 2, 7, 1),
+    ]
+    (failed, _) = talk.hear(replies.Error(again[0].request, "not_found", "gone")) + talk.hear(
+        replies.Returned(((again[1].request, 1),), pack_sizes([1]), b"y")
+    )
+    assert (failed.waiters, type(failed.error())) == ([5], errors.NotFound)
+
+
+def test_what_is_awaited_fails_when_the_conversation_ends():
+    talk = Talk(producer="")
+    talk.conversation.await_result("q", 5, 1_000, "sent", NEVER)
+    talk.said()
+    talk.conversation.await_result("q", 6, 1_000, "not sent", NEVER)
+    assert talk.conversation.unanswered == 2
+    assert talk.conversation.has_more_to_say
+    *failed, ended = talk.lose()
+    assert [each.waiters for each in failed] == [["sent"], ["not sent"]]
+    assert isinstance(ended, Ended)
+
+
+def test_request_numbers_of_many_do_not_wrap_among_them(monkeypatch):
+    talk = Talk()
+    monkeypatch.setattr(talk.conversation, "_number", 0xFFFF_FFFE)
+    for offset in (5, 6):
+        talk.conversation.await_result("q", offset, 1_000, offset, NEVER)
+    assert [each.request for each in talk.said()] == [1]

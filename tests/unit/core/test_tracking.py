@@ -540,3 +540,53 @@ def test_a_header_of_results_is_never_too_long(make_shard):
 def test_a_message_stands_in_a_request_for_results_once(jobs):
     jobs.publish(b"a")
     assert code_of(jobs.driver.submit(commands.ReadResults, "q", ((1, 1), (1, 1)))) == "invalid"
+
+
+# Many ends, each with an answer of its own.
+
+
+def awaited(driver, offset, total, wait_ms=0, queue="q"):
+    """What is said to who asks for the results of neighbours: (request, block or state or code) of each answer."""
+    said = driver.submit(commands.Await, queue, offset, total, wait_ms)
+    return [answer_of(each) for each in said if type(each) in {replies.Returned, replies.Told, replies.Error}]
+
+
+def answer_of(say):
+    if isinstance(say, replies.Returned):
+        ((request, count),) = say.requests
+        assert (count, len(say.block)) == (1, int.from_bytes(say.lengths, "big"))
+        return request, say.block
+    return say.request, say.status["state"] if isinstance(say, replies.Told) else say.code
+
+
+def test_each_of_many_that_ended_is_told_on_its_own(jobs):
+    jobs.publish(*[b"a"] * 3)
+    jobs.driver.consume()
+    jobs.settle(ACK, (1, 1, 1), results=[b"one"])
+    jobs.settle(REJECT, (2, 1, 1))
+    (first, one), (second, dead), (third, live), (fourth, unknown) = awaited(jobs.driver, 1, 4)
+    assert (one, dead, live, unknown) == (b"one", "dead", "leased", "not_found")
+    assert [second, third, fourth] == [first + 1, first + 2, first + 3]
+
+
+def test_who_waits_for_many_hears_of_each_when_it_ends(jobs):
+    jobs.publish(*[b"a"] * 3)
+    jobs.driver.consume()
+    assert awaited(jobs.driver, 1, 3, wait_ms=1_000) == []
+    said = jobs.settle(ACK, (1, 2, 1), results=[b"one", b"two"])
+    (first, one), (second, two) = [answer_of(each) for each in said if isinstance(each, replies.Returned)]
+    assert (one, two, second) == (b"one", b"two", first + 1)
+    (late,) = [each for each in jobs.driver.wait(1_000) if isinstance(each, replies.Told)]
+    assert answer_of(late) == (first + 2, "leased")
+
+
+def test_to_wait_for_what_is_not_tracked_is_refused_for_each(make_shard):
+    driver = make_shard()
+    driver.publish(b"a", b"b")
+    assert [code for _, code in awaited(driver, 1, 2, wait_ms=1_000)] == ["invalid", "invalid"]
+
+
+@pytest.mark.parametrize(("number", "total"), [(1, 10_001), (0xFFFF_FFFF, 2)])
+def test_no_more_are_awaited_than_have_numbers(jobs, number, total):
+    jobs.driver.request = number - 1
+    assert awaited(jobs.driver, 1, total) == [(number, "invalid")]

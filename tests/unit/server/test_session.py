@@ -58,6 +58,7 @@ TO_THE_CORE = [
     commands.PauseSchedule(21, "s", True),
     commands.Status(17, "q", 5),
     commands.ReadResults(17, "q", ((5, 2),)),
+    commands.Await(18, "q", 5, 2),
 ]
 ONLY_BROKERS_SAY = [
     replies.Welcome(1, 1, 0, 1),
@@ -75,6 +76,7 @@ ONLY_BROKERS_SAY = [
     replies.Counted(1, -1, 1),
     replies.Schedules(1, ()),
     replies.Results(1, 0, b""),
+    replies.Returned(((1, 1),), bytes(4)),
     replies.Told(1, {"state": "ready"}),
     replies.Gate(1, "q", 7, 1, 0, False, ()),
     replies.Deliver(1, 1000, (), pack_sizes([0])),
@@ -381,6 +383,14 @@ def test_settles_are_joined_and_stale_ones_travel_alone(talk):
 def test_a_frame_of_settles_has_a_limit(talk):
     talk.session.say([replies.Settled(((n, ()),)) for n in range(CONFIRMS_MAX + 1)])
     assert [len(each.settles) for each in talk.heard()] == [CONFIRMS_MAX, 1]
+
+
+def test_results_are_joined_by_neighbours_and_as_far_as_they_fit(talk):
+    talk.session.say([replies.Returned(((n, 1),), pack_sizes([1]), b"x") for n in (1, 2, 4)])
+    assert talk.heard() == [replies.Returned(((1, 2), (4, 1)), pack_sizes([1] * 3), b"xxx")]
+    large = bytes(DELIVER_BYTES_MAX)
+    talk.session.say([replies.Returned(((n, 1),), pack_sizes([len(large)]), large) for n in (1, 2)])
+    assert [each.requests for each in talk.heard()] == [((1, 1),), ((2, 1),)]
 
 
 def test_deliveries_of_a_consumer_are_joined(talk):
