@@ -26,7 +26,8 @@ from measure import HERE, Child, environment, finish, medians, percentiles_ms
 
 sys.path.append(str(HERE / "peers"))
 
-from servers import Missing, Redis, Server, Valkey, Wherry
+from catalogue import Redis, Valkey, Wherry
+from servers import Missing, Server
 
 AT_A_TIME = 100
 RATE_PER_S, PACED = 100, 500
@@ -55,6 +56,7 @@ class System(NamedTuple):
 
 SYSTEMS = {
     "wherry": System("wherry_system", 40_000, 10_000),
+    "wherry, by map": System("wherry_system", 40_000, caller="MapCaller"),
     "wherry, sync function": System("wherry_system", 20_000, caller="ThreadCaller"),
     "wherry, synced log": System("wherry_system", 20_000, 10_000, "synced"),
     "Celery": System("celery_system", 1_500, 1_000),

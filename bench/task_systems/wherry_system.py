@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 from task_systems import AsyncCaller, address
 from wherry.tasks import Tasks, chord
 
+AT_A_TIME = 100
+BATCH = 25
 SETTINGS = (
     "worker: --concurrency 100; an async function, or a sync one where it says so; client: asyncio on uvloop, "
-    "100 coroutines"
+    f"100 coroutines, or {AT_A_TIME // BATCH} that call for {BATCH} at a time"
 )
-AT_A_TIME = 100
 
 tasks = Tasks(f"wherry://{address()}", defaults={"queue": "bench"})
 
@@ -57,6 +59,27 @@ class Caller(AsyncCaller):
             assert await flow.result() == count * (count - 1) // 2
 
         self.run(all_calls())
+
+
+class MapCaller(Caller):
+    """A batch of calls is sent by `map`. What the others have for that, but for RQ, sends each call for itself."""
+
+    def flight(self, count: int, at_a_time: int) -> None:
+        async def lane() -> None:
+            nonlocal left
+            while left > 0:
+                numbers = range(left, left - min(BATCH, left), -1)
+                left -= len(numbers)
+                handles = await noop.map(numbers)
+                assert await asyncio.gather(*[handle.result() for handle in handles]) == list(numbers)
+
+        async def all_lanes() -> None:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(at_a_time // BATCH):
+                    group.create_task(lane())
+
+        left = count
+        self.run(all_lanes())
 
 
 class ThreadCaller(Caller):
