@@ -18,7 +18,7 @@ import msgpack
 
 from wherry.model.names import message_id
 from wherry.model.times import from_moment_ms
-from wherry.wire.messages import NO_HEADERS, split_block, unpack_lengths, unpack_message
+from wherry.wire.messages import NO_HEADERS, split_block, unpack_headers, unpack_lengths, unpack_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,7 +209,7 @@ class BaseMessage:
             ValueError: it was published without any, not even an empty map; its body is all of it.
         """
         if self._headers is None:
-            self._headers = unpack_message(self._packed)[0] if self._packed else {}
+            self._headers = unpack_headers(self._packed, len(self._packed) - len(self.body)) if self._packed else {}
         return self._headers
 
     @property
@@ -354,7 +354,14 @@ def columns(lengths: bytes, block: bytes) -> tuple[Iterator[bytes], Iterator[byt
         start = stop
     if len(plain) == len(sizes):
         return iter(plain), repeat(b"")
-    pairs = [_with_headers(message) for message in split_block(lengths, block)]
+    pairs: list[tuple[bytes, bytes]] = []
+    head = b""  # the packed headers of the message before: those of its neighbours are mostly the same
+    for message in split_block(lengths, block):
+        if head and message.startswith(head):
+            pairs.append((message[len(head) :], message))
+        else:
+            pairs.append(_with_headers(message))
+            head = message[: len(message) - len(pairs[-1][0])] if pairs[-1][1] else b""
     return iter([body for body, _ in pairs]), iter([packed for _, packed in pairs])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 QUEUE_NAME_BYTES_MAX = 255
 TEMPORARY_PREFIX = "_inbox."
@@ -15,6 +16,7 @@ _SUBJECT = re.compile(rf"{_WORD}(\.{_WORD})*")
 _PATTERN = re.compile(rf"((\*|{_WORD})\.)*(\*|>|{_WORD})")
 
 
+@lru_cache(maxsize=1_024)
 def queue_name_problem(name: str) -> str:
     """Why `name` cannot name a queue; empty when it can.
 

@@ -80,6 +80,18 @@ def unpack_message(message: bytes) -> tuple[dict[str, Any], bytes]:
     return headers, message[unpacker.tell() :]
 
 
+def unpack_headers(message: bytes, size: int) -> dict[str, Any]:
+    """The headers of a message, of which it is known how long they are, in bytes; 0 when that is not known.
+
+    Raises:
+        ValueError: as for `unpack_message`.
+    """
+    if not size:
+        return unpack_message(message)[0]
+    headers: dict[str, Any] = msgpack.unpackb(message[:size])
+    return headers
+
+
 def pack_lengths(messages: Sequence[bytes]) -> bytes:
     """The lengths of a batch's messages in bytes, a u32 for each."""
     return pack_sizes([len(message) for message in messages])
