@@ -26,6 +26,7 @@ CATCH_ALL = {
     "broker/wherry_broker/cli/application.py:load": "the outermost frame of an application's module: it may raise all",
     "client/wherry/tasks/runner.py:Runner._run": "the outermost frame of a task: whatever it raises, it failed",
     "client/wherry/tasks/child.py:work": "likewise, in a process of its own",
+    "client/wherry/tasks/threads.py:Call.make": "the outermost frame of a call in a thread: who waits for it gets it",
     "client/wherry/tasks/places.py:Processes.run": "whatever ends the wait for a process ends the process",
 }
 """Where `except Exception` stands, and why."""

@@ -1,15 +1,11 @@
-"""Where sync tasks run: in threads of the worker, or in processes of its own."""
+"""Where sync tasks run that asked for a process of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
-import ctypes
 import os
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import msgpack
@@ -43,84 +39,6 @@ class Failed(Exception):
 def ran_over(seconds: float) -> str:
     """What a TimeoutError says of a task that ran for longer than it may."""
     return f"it ran for {seconds:g} s, which is its limit"
-
-
-class Threads:
-    """Threads for sync tasks.
-
-    Args:
-        size: how many run at a time.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._pool = ThreadPoolExecutor(size, "wherry-task")
-
-    async def run(self, call: Callable[[], Any], timeout: float | None) -> Any:
-        """Calls something in a thread; returns when it has returned, however long that takes.
-
-        A thread cannot be stopped from outside. When its time is over TimeoutError is raised in it, which it sees as
-        soon as it runs Python code.
-
-        Args:
-            call: what to call.
-            timeout: how long it may take, in seconds.
-        """
-        interrupt = Interrupt()
-        loop = asyncio.get_running_loop()
-        timer = None if timeout is None else loop.call_later(timeout, interrupt.fire)
-        try:
-            within = contextvars.copy_context()
-            work = loop.run_in_executor(self._pool, within.run, interrupt.around, call)
-            value, error = await asyncio.shield(work)
-        finally:
-            if timer is not None:
-                timer.cancel()
-        if error is not None:
-            if interrupt.fired and timeout is not None and not error.args:
-                error.args = (ran_over(timeout),)
-            raise error
-        return value
-
-    def close(self) -> None:
-        """Ends the threads that do nothing."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-class Interrupt:
-    """Raises TimeoutError in the thread that makes a call, and in no other call of the same thread.
-
-    Attributes:
-        fired: whether it has.
-    """
-
-    def __init__(self) -> None:
-        self.fired = False
-        self._lock = threading.Lock()
-        self._thread = 0
-
-    def around(self, call: Callable[[], Any]) -> tuple[Any, TimeoutError | None]:
-        """Makes the call; `fire` reaches it while it lasts.
-
-        Returns:
-            What it returned, or the TimeoutError that it raised: asyncio would make another one, with no traceback.
-        """
-        with self._lock:
-            self._thread = threading.get_ident()
-        try:
-            return call(), None
-        except TimeoutError as error:
-            return None, error
-        finally:
-            with self._lock:
-                self._thread = 0
-
-    def fire(self) -> None:
-        """Raises TimeoutError in the call, if it is being made."""
-        with self._lock:
-            if self._thread:
-                self.fired = True
-                raised = ctypes.py_object(TimeoutError)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), raised)
 
 
 class Processes:

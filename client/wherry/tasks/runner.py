@@ -13,7 +13,7 @@ from wherry import errors
 from wherry.tasks.context import Context, running
 from wherry.tasks.function import BadArguments, module_of
 from wherry.tasks.names import DEADLINE_HEADER, GATE_HEADER, LATER_HEADER, LIST_HEADER, TASK_HEADER
-from wherry.tasks.places import ChildDied, Failed, Processes, Threads, ran_over
+from wherry.tasks.places import ChildDied, Failed, Processes, ran_over
 from wherry.tasks.policy import Again, GivenUp, after_failure
 from wherry.tasks.values import pack, unpack
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wherry.aio import Broker
     from wherry.aio.message import Message
     from wherry.tasks.task import Task
+    from wherry.tasks.threads import Threads
 
 logger = logging.getLogger("wherry.tasks")
 

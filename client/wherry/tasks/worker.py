@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from wherry import errors
 from wherry.aio import connect
 from wherry.tasks.names import TASK_HEADER
-from wherry.tasks.places import Processes, Threads
+from wherry.tasks.places import Processes
 from wherry.tasks.runner import Runner
+from wherry.tasks.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
