@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from wherry.aio.intake import Intake
     from wherry.aio.reconnecting import Reconnector
     from wherry.conversation.asks import Ask
-    from wherry.model import commands, replies
+    from wherry.model import commands
 
 T = TypeVar("T")
 logger = logging.getLogger("wherry")
@@ -275,18 +275,6 @@ class Link:
             WherryError: as for `request`, or as reading the reply says.
         """
         return ask.read(await self.request(ask.make, timeout))
-
-    async def await_result(self, queue: str, offset: int, wait_ms: int) -> bytes | replies.Told:
-        """The result of a message once it is settled; or how it stands when it is not, or the time is over.
-
-        Raises:
-            WherryError: as for `request`.
-        """
-        self.check_open()
-        waiter: asyncio.Future[bytes | replies.Told] = self._loop.create_future()
-        deadline = (self.turn_deadline or self.begin_turn()) + wait_ms / 1000
-        self.conversation.await_result(queue, offset, wait_ms, waiter, deadline)
-        return await waiter
 
     def watch_leases(self, at: float) -> None:
         """Has all intakes look at their leases at the time `at`, or before."""

@@ -96,8 +96,7 @@ class Queue:
             RequestTimeout, Disconnected: no answer came; whether the message was stored is unknown.
         """
         options = (priority, key, dedupe, delay, at, ttl, parent)
-        plain = TRACKED if track else PLAIN
-        envelope = plain if options == NO_OPTIONS else envelope_of(*options[:6], track, parent)
+        envelope = (TRACKED if track else PLAIN) if options == NO_OPTIONS else envelope_of(*options[:6], track, parent)
         message, link = compose(body, headers, json, pack), self._link
         check_size(len(message[0]) + len(message[1]), link.conversation.block_bytes_max)
         tries, started = 0, 0.0

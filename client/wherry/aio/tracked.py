@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Self
 
 from wherry import errors
@@ -13,6 +14,7 @@ from wherry.model.times import to_ms
 
 if TYPE_CHECKING:
     from wherry.aio.link import Link
+    from wherry.model import replies
     from wherry.model.status import Status
     from wherry.model.times import Duration
 
@@ -24,7 +26,7 @@ async def result_of(link: Link, queue: str, message: str | int, timeout: Duratio
     end = link.now() + (left_ms or 0) / 1000
     while True:
         wait_ms = WAIT_SLICE_MS if left_ms is None else max(0, min(left_ms, WAIT_SLICE_MS))
-        answer = await link.await_result(queue, offset, wait_ms)
+        answer = await _end_of(link, queue, offset, wait_ms)
         if isinstance(answer, bytes):
             return answer
         status = asks.told(message_id(queue, offset), answer)
@@ -36,6 +38,15 @@ async def result_of(link: Link, queue: str, message: str | int, timeout: Duratio
             left_ms = round((end - link.now()) * 1000)
             if left_ms <= 0:
                 return status.take_result()
+
+
+async def _end_of(link: Link, queue: str, offset: int, wait_ms: int) -> bytes | replies.Told:
+    """The result of a message once it is settled; or how it stands when it is not, or the time is over."""
+    link.check_open()
+    waiter: asyncio.Future[bytes | replies.Told] = asyncio.get_running_loop().create_future()
+    deadline = (link.turn_deadline or link.begin_turn()) + wait_ms / 1000
+    link.conversation.await_result(queue, offset, wait_ms, waiter, deadline)
+    return await waiter
 
 
 class TrackedReceipt(Receipt):

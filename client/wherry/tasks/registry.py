@@ -250,6 +250,13 @@ class Tasks:
 
     # Calls.
 
+    async def send_job(self, task: Task[..., R], job: Job) -> Handle[R]:
+        """Publishes one job."""
+        queue = (await self.broker()).queue(task.queue)
+        headers, publish = within_parent(job)
+        receipt = await queue.publish(job.body, headers=headers, track=True, **publish)
+        return Handle.sent(queue, receipt.offset, task)
+
     async def send_jobs(self, task: Task[..., R], jobs: Sequence[Job]) -> list[Handle[R]]:
         """Publishes jobs of one task; what they share travels together.
 

@@ -173,8 +173,8 @@ class Task(Generic[P, R]):
             BadArguments: the function would not take these arguments, or one of them cannot travel.
             Busy: the queue is full, and still was when the time for it was over.
         """
-        handles: list[Handle[R]] = await self._tasks.send_jobs(self, [self.job(args, kwargs)])
-        return handles[0]
+        handle: Handle[R] = await self._tasks.send_job(self, self.job(args, kwargs))
+        return handle
 
     def send_sync(self, *args: P.args, **kwargs: P.kwargs) -> SyncHandle[R]:
         """The same from code that has no event loop."""
