@@ -209,7 +209,8 @@ class BaseMessage:
             ValueError: it was published without any, not even an empty map; its body is all of it.
         """
         if self._headers is None:
-            self._headers = unpack_headers(self._packed, len(self._packed) - len(self.body)) if self._packed else {}
+            known = 0 if self._packed == _NOTHING else len(self._packed) - len(self.body)
+            self._headers = unpack_headers(self._packed, known) if self._packed else {}
         return self._headers
 
     @property

@@ -45,8 +45,12 @@ async def _end_of(link: Link, queue: str, offset: int, wait_ms: int) -> bytes | 
     link.check_open()
     waiter: asyncio.Future[bytes | replies.Told] = asyncio.get_running_loop().create_future()
     deadline = (link.turn_deadline or link.begin_turn()) + wait_ms / 1000
-    link.conversation.await_result(queue, offset, wait_ms, waiter, deadline)
-    return await waiter
+    awaited = link.conversation.await_result(queue, offset, wait_ms, waiter, deadline)
+    try:
+        return await waiter
+    except asyncio.CancelledError:
+        link.conversation.give_up_result(awaited)
+        raise
 
 
 class TrackedReceipt(Receipt):

@@ -93,7 +93,7 @@ class Asking:
     @property
     def unanswered(self) -> int:
         """How many requests have no answer yet, sent or not."""
-        awaiting = len(self._awaiting.waiters) if self._awaiting is not None else 0
+        awaiting = len(self._awaiting.awaited) if self._awaiting is not None else 0
         return len(self._unanswered) + len(self._publishes) + len(self._settles) + awaiting
 
     @property
@@ -197,7 +197,7 @@ class Asking:
         if waiter is not None:
             current.waiters.append((waiter, first, count))
 
-    def await_result(self, queue: str, offset: int, wait_ms: int, waiter: Any, deadline: float) -> None:
+    def await_result(self, queue: str, offset: int, wait_ms: int, waiter: Any, deadline: float) -> Awaited:
         """Asks for the result of a message once it has ended; neighbours travel together.
 
         Args:
@@ -206,16 +206,27 @@ class Asking:
             wait_ms: how long to wait for its end.
             waiter: comes back in Answered, with the result or else a TOLD, or in Failed.
             deadline: when to give up.
+
+        Returns:
+            What `give_up_result` takes.
         """
         current = self._awaiting
         if current is not None and (
-            len(current.waiters) == BATCH_MESSAGES_MAX or not current.goes_on_with(queue, offset, wait_ms)
+            len(current.awaited) == BATCH_MESSAGES_MAX or not current.goes_on_with(queue, offset, wait_ms)
         ):
             self._send_awaiting(current)
             current = None
         if current is None:
             current = self._awaiting = Awaiting(queue, offset, wait_ms, deadline)
-        current.waiters.append(waiter)
+        awaited = Awaited(queue, offset, wait_ms, waiter)
+        current.awaited.append(awaited)
+        return awaited
+
+    def give_up_result(self, awaited: Awaited) -> None:
+        """Nobody waits for the end of a message any more: its answer, which may take long, is not missed."""
+        awaited.waiter = None
+        if self._unanswered.get(awaited.number) is awaited:
+            del self._unanswered[awaited.number]
 
     def request(self, make: Callable[[int], commands.Request], waiter: Any, deadline: float) -> int:
         """Sends any other request.
@@ -396,10 +407,12 @@ class Asking:
 
     def _send_awaiting(self, awaiting: Awaiting) -> None:
         self._awaiting = None
-        queue, first, wait_ms, count = awaiting.queue, awaiting.first, awaiting.wait_ms, len(awaiting.waiters)
+        count = len(awaiting.awaited)
         if self._number + count > _REQUEST_MAX:
             self._number = 0
         start = self._number + 1
-        self._send(codec.encode(commands.Await(start, queue, first, count, wait_ms)))
-        for place, waiter in enumerate(awaiting.waiters):
-            self._await(self._next_number(), Awaited(queue, first + place, wait_ms, waiter), awaiting.deadline)
+        self._send(codec.encode(commands.Await(start, awaiting.queue, awaiting.first, count, awaiting.wait_ms)))
+        for awaited in awaiting.awaited:
+            awaited.number = self._next_number()
+            if awaited.waiter is not None:
+                self._await(awaited.number, awaited, awaiting.deadline)

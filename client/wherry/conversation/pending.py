@@ -134,32 +134,41 @@ class Other:
 
 
 class Awaiting:
-    """An AWAIT that gathers: messages of one queue, each after the one before it, and who waits for their ends."""
+    """An AWAIT that gathers: messages of one queue, each after the one before it, whose ends are waited for."""
 
-    __slots__ = ("deadline", "first", "queue", "wait_ms", "waiters")
+    __slots__ = ("awaited", "deadline", "first", "queue", "wait_ms")
 
     def __init__(self, queue: str, first: int, wait_ms: int, deadline: float) -> None:
         self.queue = queue
         self.first = first
         self.wait_ms = wait_ms
         self.deadline = deadline
-        self.waiters: list[Any] = []
+        self.awaited: list[Awaited] = []
 
     def goes_on_with(self, queue: str, offset: int, wait_ms: int) -> bool:
         """Whether a message is the next one."""
-        return queue == self.queue and offset == self.first + len(self.waiters) and wait_ms == self.wait_ms
+        return queue == self.queue and offset == self.first + len(self.awaited) and wait_ms == self.wait_ms
 
 
 class Awaited:
-    """One message of an AWAIT that has no answer yet."""
+    """One message of an AWAIT that has no answer yet.
 
-    __slots__ = ("offset", "queue", "wait_ms", "waiter")
+    Attributes:
+        queue: the queue's name.
+        offset: its place in it.
+        wait_ms: how long the broker waits for its end.
+        waiter: who waits; None when nobody does any more.
+        number: that of the request; 0 while it is not sent.
+    """
+
+    __slots__ = ("number", "offset", "queue", "wait_ms", "waiter")
 
     def __init__(self, queue: str, offset: int, wait_ms: int, waiter: Any) -> None:
         self.queue = queue
         self.offset = offset
         self.wait_ms = wait_ms
         self.waiter = waiter
+        self.number = 0
 
 
 class Sequence:

@@ -457,6 +457,20 @@ def test_what_is_awaited_fails_when_the_conversation_ends():
     assert isinstance(ended, Ended)
 
 
+def test_a_result_that_nobody_waits_for_is_not_missed():
+    talk = Talk()
+    early = talk.conversation.await_result("q", 4, 1_000, "early", NEVER)
+    late = talk.conversation.await_result("q", 5, 1_000, "late", NEVER)
+    talk.conversation.await_result("q", 6, 1_000, "kept", NEVER)
+    talk.conversation.give_up_result(early)
+    (asked,) = talk.said()
+    assert (asked.offset, asked.total, talk.conversation.unanswered) == (4, 3, 2)
+    talk.conversation.give_up_result(late)
+    assert talk.conversation.unanswered == 1
+    returned = replies.Returned(((asked.request, 3),), pack_sizes([1, 1, 1]), b"xyz")
+    assert [(each.waiter, each.reply) for each in talk.hear(returned)] == [("kept", b"z")]
+
+
 def test_request_numbers_of_many_do_not_wrap_among_them(monkeypatch):
     talk = Talk()
     monkeypatch.setattr(talk.conversation, "_number", 0xFFFF_FFFE)
