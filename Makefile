@@ -42,18 +42,18 @@ ci:  ## everything that a merge needs, from an empty machine
 	.ci/run
 
 ci-long: $(VENV)  ## the slow tests, which the default run leaves out
-	$(PYTEST) -m slow -rP $(ARGS)
+	$(PYTEST) -n 0 -m slow -rP $(ARGS)
 
 sim: $(VENV)  ## for a release: the simulation, the core against its model, and damaged logs; takes hours
-	$(PYTEST) -s tests/simulation tests/property/test_core_model.py tests/property/test_two_logs.py \
+	$(PYTEST) -n 0 -s tests/simulation tests/property/test_core_model.py tests/property/test_two_logs.py \
 		tests/property/test_log_damage.py tests/property/test_log_repair.py tests/property/test_protocol_states.py \
 		tests/property/test_schedules.py $(ARGS)
 
 crash: $(VENV)  ## the broker under faults, for a release: kills, power cuts, an error at every call for its log
-	$(PYTEST) tests/crash tests/faults tests/conformance/test_reconnecting.py -m "slow or not slow" -raP $(ARGS)
+	$(PYTEST) -n 0 tests/crash tests/faults tests/conformance/test_reconnecting.py -m "slow or not slow" -raP $(ARGS)
 
 chaos: $(VENV)  ## tasks whose workers are killed and frozen, and whose broker is killed, for a release; takes minutes
-	$(PYTEST) tests/chaos tests/tasks/test_long_tasks.py -m "slow or not slow" -raP $(ARGS)
+	$(PYTEST) -n 0 tests/chaos tests/tasks/test_long_tasks.py -m "slow or not slow" -raP $(ARGS)
 
 pyright: $(VENV)  ## the types of the public API and of the examples, as pyright sees them
 	$(BIN)pip install --quiet -e '.[typing]'
