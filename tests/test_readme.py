@@ -1,4 +1,4 @@
-"""The README tells the truth: its examples run as they stand there, its table has the real defaults, its links lead on.
+"""The README tells the truth: its examples run as they stand there, its links lead on; and so does the page of options.
 
 A fenced block is known by the word after its language, as in "```sh try".
 """
@@ -62,6 +62,13 @@ def test_the_worker_runs_until_it_is_interrupted(served):
     assert [line.split()[1] for line in lines] == ["one", "two"]
 
 
+def test_the_tasks_are_done_by_a_worker(served, tmp_path):
+    (tmp_path / "shop.py").write_text(BLOCKS["shop"].replace(URL, served.url), "utf-8")
+    told = served.sh(f"cd {tmp_path}; wherry worker shop:tasks >worker.out 2>&1 & python shop.py; kill $!; wait")
+    assert told.splitlines()[1:] == ["6"]
+    assert told.splitlines()[0] in {"ready", "leased", "settled"}
+
+
 def test_a_data_directory_keeps_what_was_confirmed(tmp_path):
     broker = Served(tmp_path, "--data", str(tmp_path / "data"))
     try:
@@ -108,7 +115,8 @@ def test_the_serve_command_serves_from_a_bare_checkout(tmp_path_factory):
 
 
 def test_the_options_are_those_of_the_core():
-    rows = re.findall(r"^\| `(\w+)` \| `?([^|`]+)`? \|", README.partition("## Options of a queue")[2], re.MULTILINE)
+    page = (ROOT / "docs/options.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `?([^|`]+)`? \|", page, re.MULTILINE)
     told = [(name, value.replace(",", "")) for name, value in rows]
     real = QueueOptions().as_map()
     assert told == [
