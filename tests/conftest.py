@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,10 @@ from wherry_broker.server.listener import Listener
 from wherry_broker.server.pump import Pump, restore
 
 pytest_plugins = ["wherry_broker.pytest_plugin"]  # where wherry is installed it is there anyway
+
+# A shell starts what runs in the background with SIGINT ignored, and children inherit that: no test could interrupt one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Where a change is judged, the same examples for every change; elsewhere, and in `make sim`, new ones every time.
 settings.register_profile("ci", derandomize=True)
