@@ -33,7 +33,7 @@ from wherry_broker.server.pump import Pump, restore
 
 pytest_plugins = ["wherry_broker.pytest_plugin"]  # where wherry is installed it is there anyway
 
-# A shell starts what runs in the background with SIGINT ignored, and children inherit that: no test could interrupt one.
+# A shell starts what runs in the background with SIGINT ignored, and children inherit that: none could be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

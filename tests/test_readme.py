@@ -64,7 +64,8 @@ def test_the_worker_runs_until_it_is_interrupted(served):
 
 def test_the_tasks_are_done_by_a_worker(served, tmp_path):
     (tmp_path / "shop.py").write_text(BLOCKS["shop"].replace(URL, served.url), "utf-8")
-    told = served.sh(f"cd {tmp_path}; wherry worker shop:tasks >worker.out 2>&1 & python shop.py; kill $!; wait")
+    both = "wherry worker shop:tasks >worker.out 2>&1 & {} shop.py; kill $!; wait"
+    told = served.sh(f"cd {tmp_path}; {both.format(sys.executable)}")
     assert told.splitlines()[1:] == ["6"]
     assert told.splitlines()[0] in {"ready", "leased", "settled"}
 
