@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from measure import HERE, Broker, Child, finish, medians
+from measure import HERE, Broker, Child, finish, medians, parser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -200,13 +200,9 @@ def measure_import(name: str, times: int = 5) -> dict[str, float]:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each case runs; medians are printed")
-    parser.add_argument("--quick", action="store_true", help="one short round")
-    parser.add_argument("--only", default="", help="only the cases whose name contains this")
-    parser.add_argument("--record", action="store_true", help="append the result to results.jsonl")
-    parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    made = parser(__doc__, rounds="each case runs", quick="one short round", only="the cases whose name contains this")
+    made.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
+    return made.parse_args()
 
 
 def main() -> None:

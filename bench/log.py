@@ -13,7 +13,6 @@ brokers, producers and consumers are processes of their own on loopback.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import shutil
@@ -30,9 +29,10 @@ import uvloop
 import wherry
 from loads import BIG, DONE_BYTES, LOADS, Case
 from loopback import move, worker
-from measure import Broker, finish, medians, percentiles_ms
+from measure import Broker, finish, medians, parser, percentiles_ms
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterator
 
 MB = 1_000_000
@@ -222,15 +222,14 @@ def backlog(count: int) -> dict[str, dict[str, float]]:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="how often `rates` and `latency` run; medians are printed"
+    made = parser(
+        __doc__,
+        rounds="`rates` and `latency` run",
+        quick="a tenth of everything, once",
+        only="the parts whose name contains this",
     )
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything, once")
-    parser.add_argument("--full", action="store_true", help="10 GB of history, a backlog of 10,000,000 messages")
-    parser.add_argument("--only", default="", help="only the parts whose name contains this")
-    parser.add_argument("--record", action="store_true", help="append the result to results.jsonl")
-    return parser.parse_args()
+    made.add_argument("--full", action="store_true", help="10 GB of history, a backlog of 10,000,000 messages")
+    return made.parse_args()
 
 
 def repeated(rounds: int, measure: Callable[[], dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:

@@ -6,15 +6,18 @@ apart by process, since that is what stays comparable on a machine that others u
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import relay
 from loads import BIG, DONE_BYTES, HOARDS, LOADS, Case
-from measure import HERE, Broker, Child, finish, medians, percentiles_ms
+from measure import HERE, Broker, Child, finish, medians, parser, percentiles_ms
+
+if TYPE_CHECKING:
+    import argparse
 
 RELAY = "relay 1 KiB x 100"
 QUICK = 10
@@ -72,12 +75,12 @@ def hoard(case: Case) -> dict[str, float]:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each case runs; medians are printed")
-    parser.add_argument("--quick", action="store_true", help="one short round, and no memory cases")
-    parser.add_argument("--only", default="", help="only the cases whose name contains this")
-    parser.add_argument("--record", action="store_true", help="append the result to results.jsonl")
-    return parser.parse_args()
+    return parser(
+        __doc__,
+        rounds="each case runs",
+        quick="one short round, and no memory cases",
+        only="the cases whose name contains this",
+    ).parse_args()
 
 
 def main() -> None:

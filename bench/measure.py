@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -28,6 +29,24 @@ LIBRARIES = ("msgpack", "uvloop", "crc32c")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _TERM_S = 10
 _QUIET = {"WHERRY_LOG_FORMAT": "json", "WHERRY_LOG_LEVEL": "info"}
+
+
+def parser(description: str | None, *, rounds: str, quick: str, only: str = "") -> argparse.ArgumentParser:
+    """What reads the options that benchmarks have in common; each may add its own.
+
+    Args:
+        description: what the benchmark asks.
+        rounds: what runs in each round, such as "each case runs".
+        quick: what `--quick` leaves of it.
+        only: what `--only` chooses among, such as "the cases"; there is no such option when not given.
+    """
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--rounds", type=int, default=3, help=f"how often {rounds}; medians are printed")
+    made.add_argument("--quick", action="store_true", help=quick)
+    if only:
+        made.add_argument("--only", default="", help=f"only {only}")
+    made.add_argument("--record", action="store_true", help="append the result to results.jsonl")
+    return made
 
 
 def environment(sources: Path = SOURCES) -> dict[str, str]:

@@ -7,16 +7,19 @@ connections and queues cost that nobody uses. What bends each curve is written i
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crew import Crew
 from crowd import Crowd, Greeting, affordable
-from measure import HERE, ROOT, Broker, Child, finish, medians
+from measure import HERE, ROOT, Broker, Child, finish, medians, parser
+
+if TYPE_CHECKING:
+    import argparse
 
 UNBOUNDED = {
     "WHERRY_QUEUE_MAX_MESSAGES": "1000000000",
@@ -126,14 +129,15 @@ def idle_costs() -> dict[str, dict[str, float]]:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each point is measured; medians are printed")
-    parser.add_argument("--seconds", type=float, default=2.0, help="for how long")
-    parser.add_argument("--quick", action="store_true", help="one round, half a second each, up to 1,000,000 queued")
-    parser.add_argument("--only", default="", help="only the sheets whose name contains this")
-    parser.add_argument("--picture", default=str(ROOT / "build" / "scaling.svg"), metavar="FILE", help="the plots")
-    parser.add_argument("--record", action="store_true", help="append the result to results.jsonl")
-    return parser.parse_args()
+    made = parser(
+        __doc__,
+        rounds="each point is measured",
+        quick="one round, half a second each, up to 1,000,000 queued",
+        only="the sheets whose name contains this",
+    )
+    made.add_argument("--seconds", type=float, default=2.0, help="for how long")
+    made.add_argument("--picture", default=str(ROOT / "build" / "scaling.svg"), metavar="FILE", help="the plots")
+    return made.parse_args()
 
 
 def main() -> None:

@@ -6,14 +6,13 @@ message is a batch of its own where operations are counted: that is the most tha
 
 from __future__ import annotations
 
-import argparse
 import gc
 import math
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from measure import finish, medians
+from measure import finish, medians, parser
 from wherry.model import commands
 from wherry.model.commands import Verb
 from wherry_broker.core.effects import Delivery
@@ -21,6 +20,7 @@ from wherry_broker.core.options import QueueOptions
 from wherry_broker.core.shard import Shard
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Iterator
 
 DEPTHS = (1_000, 100_000, 1_000_000)
@@ -216,11 +216,7 @@ def many(shorter: int) -> dict[str, Callable[[], dict[str, float]]]:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="how often the loads run; medians are printed")
-    parser.add_argument("--quick", action="store_true", help="one short round")
-    parser.add_argument("--record", action="store_true", help="append the result to results.jsonl")
-    return parser.parse_args()
+    return parser(__doc__, rounds="the loads run", quick="one short round").parse_args()
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ interleaved, so that what else the machine does falls on all alike; medians are 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.metadata
 import json
@@ -20,14 +19,17 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from measure import HERE, Child, environment, finish, medians, percentiles_ms
+from measure import HERE, Child, environment, finish, medians, parser, percentiles_ms
 
 sys.path.append(str(HERE / "peers"))
 
 from catalogue import Redis, Valkey, Wherry
 from servers import Missing, Server
+
+if TYPE_CHECKING:
+    import argparse
 
 AT_A_TIME = 100
 RATE_PER_S, PACED = 100, 500
@@ -169,12 +171,12 @@ def versions() -> dict[str, str]:
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each system runs; medians are printed")
-    parser.add_argument("--quick", action="store_true", help="one round of a tenth of the calls")
-    parser.add_argument("--only", default="", help="only the systems whose name contains this")
-    parser.add_argument("--record", action="store_true", help="append the result to results.jsonl")
-    return parser.parse_args()
+    return parser(
+        __doc__,
+        rounds="each system runs",
+        quick="one round of a tenth of the calls",
+        only="the systems whose name contains this",
+    ).parse_args()
 
 
 def main() -> None:

@@ -13,7 +13,6 @@ argues for them, clients/ how each is used.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import signal
@@ -25,6 +24,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent))
 
+from typing import TYPE_CHECKING
+
 import floor
 from catalogue import LEVELS, PEERS, versions
 from idle import GREETINGS, connection_bytes
@@ -34,7 +35,10 @@ from servers import Missing, Server
 from timed import Load, flood
 
 from crowd import raise_open_files
-from measure import RESULTS, facts
+from measure import RESULTS, facts, parser
+
+if TYPE_CHECKING:
+    import argparse
 
 PROBLEMS = (Missing, Failed, RuntimeError, OSError)
 QUICK = Sizes(flood_s=0.6, paced_s=0.8, hoard_s=1.5, hoard=100_000)
@@ -42,16 +46,17 @@ RELAYED_MB = 400
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="how often each load runs; medians are printed")
-    parser.add_argument("--quick", action="store_true", help="one short round, with a backlog of 100,000")
-    parser.add_argument("--only", default="", help="only the peers whose name contains one of these, with commas")
-    parser.add_argument("--levels", default=",".join(LEVELS), help="the durability levels, with commas")
-    parser.add_argument("--folder", default="", help="where servers keep their files: the disk that is measured")
-    parser.add_argument("--markdown", action="store_true", help="the report as Markdown")
-    parser.add_argument("--record", action="store_true", help="append the result to results.jsonl")
-    parser.add_argument("--picture", default="", metavar="FILE", help="draw the throughput into an SVG file")
-    return parser.parse_args()
+    made = parser(
+        __doc__,
+        rounds="each load runs",
+        quick="one short round, with a backlog of 100,000",
+        only="the peers whose name contains one of these, with commas",
+    )
+    made.add_argument("--levels", default=",".join(LEVELS), help="the durability levels, with commas")
+    made.add_argument("--folder", default="", help="where servers keep their files: the disk that is measured")
+    made.add_argument("--markdown", action="store_true", help="the report as Markdown")
+    made.add_argument("--picture", default="", metavar="FILE", help="draw the throughput into an SVG file")
+    return made.parse_args()
 
 
 class Run:

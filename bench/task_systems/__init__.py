@@ -31,7 +31,11 @@ def address() -> str:
 
 
 class Caller(ABC):
-    """Calls the task."""
+    """Calls the task.
+
+    Those of a system that has chords have a method `chord(count)` too: it makes so many calls, and another one with the
+    results of all of these, and returns when that has its own.
+    """
 
     @abstractmethod
     def flight(self, count: int, at_a_time: int) -> None:
@@ -40,10 +44,6 @@ class Caller(ABC):
     @abstractmethod
     def paced(self, count: int, rate_per_s: int) -> list[int]:
         """Makes calls at fixed moments; returns how long each took, from its moment to its result, in nanoseconds."""
-
-    def chord(self, count: int) -> None:
-        """Makes so many calls, and another one with the results of all of these; returns when that has its own."""
-        raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027 (some have nothing to end)
         """Ends."""
