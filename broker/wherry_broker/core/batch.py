@@ -155,11 +155,24 @@ class Batch:
         log_bytes: what it counts as alive there.
         due_ms: when its messages expire; 0 when they do not.
         timer: the entry in `Timers` that stands for its expiry.
+        mark: the commit without which its messages could not be delivered as they are.
     """
 
-    __slots__ = ("block", "due_ms", "envelope", "first", "held_bytes", "home", "log_bytes", "queue", "spans", "timer")
+    __slots__ = (
+        "block",
+        "due_ms",
+        "envelope",
+        "first",
+        "held_bytes",
+        "home",
+        "log_bytes",
+        "mark",
+        "queue",
+        "spans",
+        "timer",
+    )
 
-    def __init__(self, queue: Queue, first: int, block: Block, envelope: Envelope) -> None:
+    def __init__(self, queue: Queue, first: int, block: Block, envelope: Envelope, mark: int = 0) -> None:
         self.queue = queue
         self.first = first
         self.block = block
@@ -170,6 +183,7 @@ class Batch:
         self.log_bytes = 0
         self.due_ms = 0
         self.timer = 0
+        self.mark = mark
 
     @property
     def end(self) -> int:

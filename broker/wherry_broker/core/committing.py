@@ -19,10 +19,11 @@ from wherry_broker.core.refusal import Refusal
 from wherry_broker.core.sequences import Sequences
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from wherry.model.fields import CommittedRow
     from wherry_broker.core.answers import Answers
+    from wherry_broker.core.batch import Batch
     from wherry_broker.core.catalogue import Catalogue
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.ledger import Ledger
@@ -93,6 +94,13 @@ class Part:
             self._first += block.count
         else:
             self.rows[position] = (first, True, queue.options.durability)
+
+    def stored_batches(self) -> Iterator[Batch]:
+        """The batches that its publishes have stored, those that are left of them."""
+        for stored in self.stored.values():
+            batch = self.queue.batch_at(stored.first)
+            if batch is not None:
+                yield batch
 
     def gate(self, position: int, name: str, count: int, *, strict: bool) -> Gated | None:
         """Has the message of a publish wait at a gate; None when it was stored before.
@@ -182,7 +190,7 @@ class Committing:
         self._ledger.apply(new, results)
         row_of = {position: row for part in parts.values() for position, row in part.rows.items()}
         reply = replies.Committed(command.request, tuple(row_of[position] for position in range(len(publishes))))
-        self._answers.say(session, reply, self._bind([part.queue for part in parts.values()], now_ms))
+        self._answers.say(session, reply, self._bind(parts.values(), now_ms))
 
     def answer_again(self, session: Session, command: commands.Commit) -> bool:
         """Answers a commit whose sequence is known as it was answered before; False when it is new.
@@ -254,14 +262,16 @@ class Committing:
         if stored:
             bounds.check_memory(self._ledger.state, next(iter(parts)), cost, settles=settles)
 
-    def _bind(self, queues: Sequence[Queue], now_ms: int) -> int:
-        """Has all that is said of these queues from now on wait for all of the commit; returns its mark."""
-        for queue in queues:
-            self._settling.limit_dead(queue, now_ms)
-            self._ledger.dirty[queue] = None
-        mark = max((queue.mark for queue in queues), default=0)
-        for queue in queues:
-            queue.mark = mark
+    def _bind(self, parts: Collection[Part], now_ms: int) -> int:
+        """Has all that is said of its queues from now on, and what it stores, wait for all of the commit; its mark."""
+        for part in parts:
+            self._settling.limit_dead(part.queue, now_ms)
+            self._ledger.dirty[part.queue] = None
+        mark = max((part.queue.mark for part in parts), default=0)
+        for part in parts:
+            part.queue.mark = mark
+            for batch in part.stored_batches():
+                batch.mark = mark
         return mark
 
 

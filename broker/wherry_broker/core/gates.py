@@ -240,4 +240,5 @@ def count(state: State, record: Tallied) -> None:
     queue = state.queues[gate.queue]
     span = queue.span_at(gate.offset)
     if gate.remaining <= 0 and not (gate.strict and gate.failed) and span is not None and span.state == DELAYED:
+        span.batch.mark = queue.mark
         queue.wake(span)

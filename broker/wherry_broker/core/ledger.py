@@ -166,6 +166,8 @@ class Ledger:
     def _apply_fact(self, record: Fact) -> None:
         homes = self.state.homes
         before = self.state.queues.get(record.queue)
+        if before is not None and before.is_logged:
+            before.mark = self._outbox.gathering  # known to what is stored or comes back by this record
         evolve(self.state, record)
         queue = self.state.queues.get(record.queue)
         known = before or queue
@@ -180,11 +182,17 @@ class Ledger:
         self._sync |= known.options.durability != "written"
         if queue is not None:
             queue.mark = self._outbox.gathering
+            if type(record) is records.Changed:  # a message may be delivered because it was
+                for consumer in queue.consumers:
+                    consumer.mark = queue.mark
 
     def _apply_routed(self, record: Routed) -> None:
         """Stores a batch in several queues, all of which a log keeps, or none."""
-        evolve(self.state, record)
         queues = [self.state.queues[target.queue] for target in record.targets]
+        if queues[0].is_logged:
+            for queue in queues:
+                queue.mark = self._outbox.gathering
+        evolve(self.state, record)
         self.dirty.update(dict.fromkeys(queues))
         if not queues[0].is_logged:
             return
@@ -194,7 +202,6 @@ class Ledger:
             homes.room_bytes -= bounds.log_cost_of(record)
         for queue in queues:
             self._sync |= queue.options.durability != "written"
-            queue.mark = self._outbox.gathering
         self._twins[record.block] = [batch.block for batch in self._batches(record)]
 
     def _batches(self, record: Published | Routed) -> Iterator[Batch]:

@@ -148,7 +148,7 @@ class Queue:
         if not self.messages_held:  # how fast it is freed is a matter of the time in which it holds something
             self.freed_messages.skip(envelope.published_at_ms)
             self.freed_bytes.skip(envelope.published_at_ms)
-        batch = Batch(self, first, block, envelope)
+        batch = Batch(self, first, block, envelope, self.mark)
         span = Span(batch, first, batch.end, DELAYED if ready_at_ms else self._undelayed)
         batch.spans.append(span)
         self.next_offset = batch.end
@@ -301,6 +301,7 @@ class Queue:
         """Ends the deliveries of [low, high); the messages are ready at once, or at `ready_at_ms` if that is not 0."""
         for span in self._isolated(low, high):
             self._end_delivery(span, cause)
+            span.batch.mark = self.mark
             span.released += cause == RELEASED
             self._fail(span, failure or span.failure)
             self._move(span, DELAYED if ready_at_ms else self._undelayed)
@@ -324,6 +325,7 @@ class Queue:
         """Makes the dead messages [low, high) ready, with all their attempts before them again."""
         for span in self._isolated(low, high):
             del self._dead[span]
+            span.batch.mark = self.mark
             span.released = span.attempt
             self._move(span, self._undelayed)
             if span.state == READY:
