@@ -60,7 +60,7 @@ class Attendance:
         stale: tuple[Range, ...] = ()
         if command.held or command.consumer in session.left:
             stale = self._take_over(session, consumer, command, now_ms)
-            mark = max(mark, queue.mark)
+            mark = consumer.mark = max(mark, queue.mark)
         self._answers.say(session, replies.Done(command.request, 0, stale), mark)
         self._dispatcher.line_up(consumer)
         self._dispatcher.run_queue(queue, now_ms)

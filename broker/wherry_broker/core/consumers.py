@@ -114,7 +114,8 @@ class Consumer:
         granted: how many messages it may have been delivered in all (its credit is what is left of that).
         delivered: how many it has been delivered.
         lease_ms: how long its leases run; 0 for the queue's own.
-        mark: the commit that all it is told waits for, so that it follows what one that had its number before was told.
+        mark: the commit that all it is told waits for, so that it follows what its number was told before, and what was
+            changed of its queue.
         spans: what it holds, in the order of delivery.
         queued: whether it stands in its queue's line, or its session's.
         attached: False once it takes no more; its leases may go on.

@@ -100,7 +100,7 @@ class Dispatcher:
         session.room_bytes -= len(data)
         delivery = Delivery(consumer.number, lease_ms, view.span_row(span), lengths, data)
         # In a queue with limits by key it may be the turn of a message because of what became of any other.
-        mark = max(consumer.mark, batch.mark if queue.keys is None else queue.mark)
+        mark = turns.mark = max(turns.mark, consumer.mark, batch.mark if queue.keys is None else queue.mark)
         # What is said of the queue from now on must not overtake this: not the next attempt, nor that it is settled.
         queue.mark = max(queue.mark, mark)
         self._ledger.hold(Effect(session.number, delivery), mark)

@@ -33,14 +33,16 @@ class Turns:
 
     Attributes:
         weights: how much each key weighs; 1 for one that is not there.
+        mark: the newest commit that a delivery has waited for; later ones do not overtake it.
     """
 
-    __slots__ = ("_lanes", "_memory", "_ring", "priority", "weights")
+    __slots__ = ("_lanes", "_memory", "_ring", "mark", "priority", "weights")
 
     def __init__(self, priority: int, memory: Memory) -> None:
         self.priority = priority
         self._memory = memory
         self.weights: Mapping[str, int] = {}
+        self.mark = 0
         self._lanes: dict[str, Lane] = {}
         self._ring: OrderedDict[str, Lane] = OrderedDict()
 

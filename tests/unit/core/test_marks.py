@@ -58,7 +58,27 @@ def test_a_message_that_came_back_waits_for_the_record_of_that(driver, rows, ver
     driver.consume(credit=1)
     driver.hold(commands.Settle, "q", verb, 1, ((1, 1, 1),))
     driver.hold(commands.Credit, 1, 3)
-    assert delivered(driver, rows) == ([(2, 1, 1)], [(1, 1, attempt)])
+    assert delivered(driver, rows) == ([], [(1, 1, attempt), (2, 1, 1)])
+
+
+def test_what_follows_a_message_that_came_back_does_not_overtake_the_rest_of_its_batch(driver, rows):
+    driver.publish(b"a", b"b")
+    driver.publish(b"c")
+    driver.consume(credit=1)
+    driver.hold(commands.Settle, "q", Verb.NACK, 1, ((1, 1, 1),), 1_000)
+    driver.hold(commands.Credit, 1, 3)
+    assert delivered(driver, rows) == ([], [(2, 1, 1), (3, 1, 1)])
+
+
+def test_no_consumer_gets_a_message_before_another_has_the_one_in_front_of_it(driver, rows):
+    """A new consumer waits for what its number may have been told before, and so does what is delivered after it."""
+    driver.publish(b"a")
+    driver.publish(b"b")
+    driver.consume(1, credit=0)
+    driver.hold(commands.Publish, "other", LENGTHS)
+    driver.hold(commands.Consume, 2, "q", 1)
+    driver.hold(commands.Credit, 1, 1)
+    assert delivered(driver, rows) == ([], [(1, 1, 1), (2, 1, 1)])
 
 
 def test_a_dead_message_that_is_redriven_waits_for_that(driver, rows):

@@ -52,6 +52,18 @@ def test_what_was_leased_outlives_the_connection(driver):
     assert driver.shard.leased == 2
 
 
+def test_who_comes_back_is_told_what_it_holds_no_longer_before_it_is_delivered_anything(driver):
+    driver.publish(b"a")
+    driver.consume()
+    lose(driver)
+    come(driver)
+    driver.publish(b"b", priority=9)
+    driver.hold(commands.Consume, 1, "q", 1000, epoch=1)
+    driver.shard.dispatch(driver.now)
+    assert driver.said() == []
+    assert [type(each) for each in driver.commit()] == [replies.Done, Delivery, Delivery]
+
+
 def test_it_is_lost_when_the_client_does_not_come_back_in_time(driver):
     driver.publish(b"a", b"b")
     driver.consume()
