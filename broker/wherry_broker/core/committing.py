@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from wherry.model.fields import CommittedRow
     from wherry_broker.core.answers import Answers
-    from wherry_broker.core.batch import Batch
     from wherry_broker.core.catalogue import Catalogue
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.ledger import Ledger
@@ -94,13 +93,6 @@ class Part:
             self._first += block.count
         else:
             self.rows[position] = (first, True, queue.options.durability)
-
-    def stored_batches(self) -> Iterator[Batch]:
-        """The batches that its publishes have stored, those that are left of them."""
-        for stored in self.stored.values():
-            batch = self.queue.batch_at(stored.first)
-            if batch is not None:
-                yield batch
 
     def gate(self, position: int, name: str, count: int, *, strict: bool) -> Gated | None:
         """Has the message of a publish wait at a gate; None when it was stored before.
@@ -269,9 +261,11 @@ class Committing:
             self._ledger.dirty[part.queue] = None
         mark = max((part.queue.mark for part in parts), default=0)
         for part in parts:
-            part.queue.mark = mark
-            for batch in part.stored_batches():
-                batch.mark = mark
+            if part.queue.mark != mark:  # what it stores has its queue's mark already
+                part.queue.mark = mark
+                for stored in part.stored.values():
+                    for batch in self._ledger.batches(stored):
+                        batch.mark = mark
         return mark
 
 

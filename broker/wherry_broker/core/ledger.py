@@ -189,22 +189,21 @@ class Ledger:
     def _apply_routed(self, record: Routed) -> None:
         """Stores a batch in several queues, all of which a log keeps, or none."""
         queues = [self.state.queues[target.queue] for target in record.targets]
-        if queues[0].is_logged:
-            for queue in queues:
-                queue.mark = self._outbox.gathering
-        evolve(self.state, record)
         self.dirty.update(dict.fromkeys(queues))
         if not queues[0].is_logged:
+            evolve(self.state, record)
             return
+        for queue in queues:
+            queue.mark = self._outbox.gathering
+            self._sync |= queue.options.durability != "written"
+        evolve(self.state, record)
         self._records.append(record)
         homes = self.state.homes
         if homes.room_bytes is not None:
             homes.room_bytes -= bounds.log_cost_of(record)
-        for queue in queues:
-            self._sync |= queue.options.durability != "written"
-        self._twins[record.block] = [batch.block for batch in self._batches(record)]
+        self._twins[record.block] = [batch.block for batch in self.batches(record)]
 
-    def _batches(self, record: Published | Routed) -> Iterator[Batch]:
+    def batches(self, record: Published | Routed) -> Iterator[Batch]:
         """The batches that a record has stored, those that are left of them."""
         for target in record.targets if isinstance(record, Routed) else (record,):
             queue = self.state.queues.get(target.queue)
@@ -279,7 +278,7 @@ class Ledger:
     def stored(self, new: Iterable[Change | ScheduleFact]) -> None:
         """The log holds these records: what they publish need not stay in memory."""
         for record in new if self.pager.is_full else ():
-            for batch in self._batches(record) if isinstance(record, Published | Routed) else ():
+            for batch in self.batches(record) if isinstance(record, Published | Routed) else ():
                 if batch.block.place is not None:
                     self.pager.stored(batch)
 
