@@ -116,6 +116,7 @@ class Audit:
         for queue in life.shard.state.queues.values():
             self._levels[queue.number] = (queue.name, queue.options.durability)
             self.options[queue.name] = queue.options.as_map()
+            self.held_before[queue.name] = (queue.messages_held, queue.bytes_held)  # a lost DELETE gives it back, too
             for span in queue.spans():
                 self._attempts.update(((queue.name, offset), span.attempt) for offset in range(span.low, span.high))
         self._limit_windows()

@@ -50,6 +50,11 @@ def test_a_delivery_may_be_said_after_the_answer_to_a_cancel_that_came_later():
     run_seed(10_017, 1500)
 
 
+def test_a_queue_whose_deletion_was_lost_holds_what_it_held():
+    """More than its new bound: it was altered, deleted, declared again and then back, as the deletion was lost."""
+    run_seed(10_000, 5000)
+
+
 def trace_of(seed, hash_seed):
     """What the run of a seed comes to in a process of its own."""
     script = f"from simulation.run import run_seed; print(run_seed({seed}, 1500).trace)"
