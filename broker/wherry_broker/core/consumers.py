@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wherry.model.fields import Range
     from wherry_broker.core.batch import Span
+    from wherry_broker.core.outcomes import Wait
     from wherry_broker.core.queue import Queue
     from wherry_broker.core.stores import Watch
 
@@ -29,6 +30,8 @@ class Session:
         left: those of the connection before, by number, that may be attached again.
         answered_bytes: about how much it was answered since it was last known to take something.
         watches: what it waits for in stores.
+        waits: the ends of messages that it waits for.
+        awaited: how many messages these are.
         inboxes: the temporary queues that end with it, by name.
         answers: what its last SETTLEs were answered, for those whose answer is lost: (request, stale ranges).
         answers_kept: whether that is kept at all.
@@ -42,6 +45,7 @@ class Session:
         "answered_bytes",
         "answers",
         "answers_kept",
+        "awaited",
         "consumers",
         "due_ms",
         "identity",
@@ -55,6 +59,7 @@ class Session:
         "retired",
         "room_bytes",
         "timer",
+        "waits",
         "watches",
     )
 
@@ -68,6 +73,8 @@ class Session:
         self.parked: dict[Consumer, None] = {}
         self.retired: list[Consumer] = []
         self.watches: dict[Watch, None] = {}
+        self.waits: dict[Wait, None] = {}
+        self.awaited = 0
         self.inboxes: dict[str, Queue] = {}
         self.left: dict[int, Consumer] = {}
         self.answers: deque[tuple[int, tuple[Range, ...]]] = deque(maxlen=ANSWERS_MAX)

@@ -8,6 +8,7 @@ from wherry_broker.core import gates, records
 from wherry_broker.core.batch import DEAD, STATE_NAMES, Failure
 from wherry_broker.core.memory import EVENT_BYTES
 from wherry_broker.core.options import QueueOptions
+from wherry_broker.core.outcomes import STORE_PREFIX, Outcomes
 from wherry_broker.core.queue import Queue
 from wherry_broker.core.stores import Store
 
@@ -24,8 +25,7 @@ def evolve(state: State, record: records.Record) -> None:
 
 def _declared(state: State, record: records.Declared) -> None:
     options = QueueOptions().changed(record.options)
-    kind = Store if options.kind == "store" else Queue
-    queue = kind(
+    queue = _kind(record.name, options)(
         record.queue,
         record.name,
         options,
@@ -38,6 +38,12 @@ def _declared(state: State, record: records.Declared) -> None:
     )
     queue.asked = None if record.asked is None else frozenset(record.asked)
     state.add(queue)
+
+
+def _kind(name: str, options: QueueOptions) -> type[Queue]:
+    if options.kind != "store":
+        return Queue
+    return Outcomes if name.startswith(STORE_PREFIX) else Store
 
 
 def _changed(state: State, record: records.Changed) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -12,19 +11,22 @@ from wherry.model.fields import BATCH_MESSAGES_MAX, HEADER_BYTES_MAX
 from wherry_broker.core import decide, records, tracking, why
 from wherry_broker.core.batch import DEAD, DELAYED, LEASED, READY, STATE_NAMES
 from wherry_broker.core.lookups import LOOK_BYTES
+from wherry_broker.core.outcomes import Outcomes, Wait, results_between
 from wherry_broker.core.refusal import Refusal
-from wherry_broker.core.stores import Store, Watch
 from wherry_broker.core.storing import FETCH_BYTES_MAX
 
 if TYPE_CHECKING:
-    from wherry.model.fields import UnresultedRow
+    from collections.abc import Iterable
+
+    from wherry.model.fields import Range, UnresultedRow
     from wherry_broker.core.answers import Answers
+    from wherry_broker.core.awaiting import Awaiting
     from wherry_broker.core.batch import Batch, Span
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.ledger import Ledger
     from wherry_broker.core.lookups import Lookups
+    from wherry_broker.core.outcomes import Kept
     from wherry_broker.core.queue import Queue
-    from wherry_broker.core.watching import Watching
 
 SECOND_MS = 1_000
 REQUEST_MAX = 0xFFFF_FFFF
@@ -45,15 +47,15 @@ class Inquiring:
         ledger: the durable state.
         answers: where answers go.
         lookups: where a command waits for bytes that the log has.
-        watching: keeps those who wait for an end.
+        awaiting: keeps those who wait for an end.
     """
 
-    def __init__(self, ledger: Ledger, answers: Answers, lookups: Lookups, watching: Watching) -> None:
+    def __init__(self, ledger: Ledger, answers: Answers, lookups: Lookups, awaiting: Awaiting) -> None:
         self._ledger = ledger
         self._state = ledger.state
         self._answers = answers
         self._lookups = lookups
-        self._watching = watching
+        self._awaiting = awaiting
 
     def ends(self, session: Session, command: commands.Await, now_ms: int) -> None:
         """Tells how neighbours end, of each on its own.
@@ -61,35 +63,38 @@ class Inquiring:
         Raises:
             Refusal: invalid, they are too many, or their requests have no numbers.
         """
-        request, queue, offset, total, wait_ms = command
+        request, name, first, total, wait_ms = command
+        end = first + total
         if total > BATCH_MESSAGES_MAX or request + total - 1 > REQUEST_MAX:
-            raise Refusal("invalid", f"{total} requests from {request} on are too many", queue=queue)
-        for place in range(total):
-            one = commands.Await(request + place, queue, offset + place, 1, wait_ms)
-            try:
-                self.status(session, one, now_ms)
-            except Refusal as refusal:
-                self._answers.refuse(session, one, refusal)
+            raise Refusal("invalid", f"{total} requests from {request} on are too many", queue=name)
+        queue = self._state.names.get(name)
+        position = first
+        for span in list(queue.spans(first, end)) if queue is not None and wait_ms else ():
+            low, high = max(span.low, first), min(span.high, end)
+            if high - low > 1 and span.batch.envelope.tracked and span.state != DEAD:  # all of them at once
+                self._each(session, command, range(position, low), now_ms)
+                position = low if self._is_refused(session, command, span, (low, high), now_ms) else high
+        self._each(session, command, range(position, end), now_ms)
 
     def status(self, session: Session, command: Inquiry, now_ms: int) -> None:
         """Tells how a message stands; of a tracked one, if asked, once it has ended."""
         queue = self._state.names.get(command.queue)
         span = queue.span_at(command.offset) if queue is not None else None
         if queue is not None and span is not None:
-            self._lookups.count(session, LOOK_BYTES)
             if command.wait_ms and span.state != DEAD:
-                self._wait(session, command, queue, span, now_ms)
+                self._wait(session, command, span, (command.offset, command.offset + 1), now_ms)
             else:
-                told = replies.Told(command.request, status_of(queue, span, command.offset, now_ms))
-                self._answers.say(session, told, queue.mark)
+                self._lookups.count(session, LOOK_BYTES)
+                reply = replies.Told(command.request, status_of(queue, span, command.offset, now_ms))
+                self._answers.say(session, reply, queue.mark)
             return
         outcome = tracking.outcome_of(self._state, command.queue, command.offset)
         if outcome is None:
-            raise _unknown(command)
-        if self._lookups.has_bytes(session, command, [outcome]):
+            raise unknown(command.queue, command.offset)
+        if self._lookups.has_bytes(session, command, [outcome.batch]):
             self._lookups.count(session, LOOK_BYTES)
-            session.answered_bytes += outcome.block.size
-            self._answers.say(session, _ended(command, outcome), outcome.queue.mark)
+            session.answered_bytes += outcome.size
+            self._answers.say(session, _ended(command, outcome), outcome.batch.queue.mark)
 
     def results(self, session: Session, command: commands.ReadResults, _now_ms: int) -> None:
         """Tells the results of messages, as many as fit into an answer."""
@@ -102,7 +107,7 @@ class Inquiring:
                 span = queue.span_at(offset) if queue is not None else None
                 fits = page.lack("" if span is None else STATE_NAMES[span.state])
             else:
-                mark = max(mark, outcome.queue.mark)
+                mark = max(mark, outcome.batch.queue.mark)
                 fits = page.add(outcome)
             if not fits:
                 break
@@ -112,26 +117,43 @@ class Inquiring:
             session.answered_bytes += len(reply.block) + LENGTH_BYTES * reply.answered
             self._answers.say(session, reply, mark)
 
-    def _wait(self, session: Session, command: Inquiry, queue: Queue, span: Span, now_ms: int) -> None:
+    def _each(self, session: Session, command: commands.Await, offsets: Iterable[int], now_ms: int) -> None:
+        """Tells how some of the messages stand that an AWAIT names."""
+        for offset in offsets:
+            one = commands.Await(command.request + offset - command.offset, command.queue, offset, 1, command.wait_ms)
+            try:
+                self.status(session, one, now_ms)
+            except Refusal as refusal:
+                self._answers.refuse(session, one, refusal)
+
+    def _is_refused(self, session: Session, command: commands.Await, span: Span, part: Range, now_ms: int) -> bool:
+        """Whether it cannot be waited for some messages all at once; otherwise it is."""
+        try:
+            self._wait(session, command, span, part, now_ms)
+        except Refusal:
+            return True  # of as many as there is room for it can be, and that of each of the others is said
+        return False
+
+    def _wait(self, session: Session, command: Inquiry, span: Span, part: Range, now_ms: int) -> None:
+        """Waits for the ends of the messages [low, high) of a span.
+
+        Raises:
+            Refusal: invalid, they are not tracked; unavailable, the session waits for too much, or was answered much.
+        """
+        low, high = part
+        queue = span.batch.queue
         if not span.batch.envelope.tracked:
             text = f"message {command.queue}/{command.offset} is not tracked: nobody will know how it ended"
             raise Refusal("invalid", text, queue=command.queue)
+        self._lookups.count(session, LOOK_BYTES * (high - low))
         durability = queue.options.durability
         self._ledger.apply(tracking.store_facts(self._state, durability))
         store = self._state.names[tracking.store_name(durability)]
-        assert isinstance(store, Store)
-        key = tracking.key_of(command.queue, command.offset)
-        answer = partial(self._told_later, command)
-        self._watching.wait(Watch(session, command.request, store, key, 0, answer), command.wait_ms, now_ms)
-
-    def _told_later(self, command: Inquiry, outcome: Batch | None, now_ms: int) -> replies.Reply:
-        if outcome is not None:
-            return _ended(command, outcome)
-        queue = self._state.names.get(command.queue)
-        span = queue.span_at(command.offset) if queue is not None else None
-        if queue is None or span is None:  # it has ended, and that is forgotten already
-            return replies.Error(command.request, "not_found", _unknown(command).text, queue=command.queue)
-        return replies.Told(command.request, status_of(queue, span, command.offset, now_ms))
+        assert isinstance(store, Outcomes)
+        request = command.request + low - command.offset
+        results_only = type(command) is commands.Await
+        wait = Wait(session, request, queue.name, low, high, store, results_only=results_only)
+        self._awaiting.wait(wait, now_ms + command.wait_ms)
 
 
 class Page:
@@ -143,22 +165,23 @@ class Page:
 
     def __init__(self) -> None:
         self.absent: list[Batch] = []
-        self._found: list[Batch | str] = []
+        self._found: list[Kept | str] = []
         self._room_bytes = FETCH_BYTES_MAX
         self._header_bytes = RESULTS_HEADER_BYTES_MAX
 
-    def add(self, outcome: Batch) -> bool:
+    def add(self, outcome: Kept) -> bool:
         """Takes how a message ended; False when it does not fit."""
-        if outcome.block.data is None:
-            self.absent.append(outcome)
-        is_long = outcome.block.data is None or not outcome.block.data.startswith(SETTLED_HEAD)
-        return self._take(outcome, outcome.block.size, tracking.HEAD_BYTES_MAX if is_long else 0)
+        data = outcome.data
+        if data is None:
+            self.absent.append(outcome.batch)
+        is_long = data is None or not is_settled(data)
+        return self._take(outcome, outcome.size, tracking.HEAD_BYTES_MAX if is_long else 0)
 
     def lack(self, state: str) -> bool:
         """Takes that a message has not ended, and is in a state; "" when nothing is known of it."""
         return self._take(state, 0, UNRESULTED_BYTES)
 
-    def _take(self, found: Batch | str, size: int, header_bytes: int) -> bool:
+    def _take(self, found: Kept | str, size: int, header_bytes: int) -> bool:
         self._room_bytes -= size
         self._header_bytes -= LENGTH_BYTES + header_bytes
         if self._found and min(self._room_bytes, self._header_bytes) < 0:
@@ -179,31 +202,44 @@ class Page:
         return replies.Results(request, len(results), lengths, tuple(unresulted), b"".join(results))
 
 
-def _came_of(found: Batch | str) -> tuple[str, str, str, bytes]:
+def _came_of(found: Kept | str) -> tuple[str, str, str, bytes]:
     """(state, reason, error, result) of a message, from its outcome, or from the state that it is in."""
     if isinstance(found, str):
         return found, "", "", b""
-    data = found.block.data
+    data = found.data
     assert data is not None
-    if data.startswith(SETTLED_HEAD):  # there may be many: what is not asked for is not read
+    if is_settled(data):  # there may be many: what is not asked for is not read
         return records.SETTLED, "", "", data.partition(b"\n")[2]
     status, _ = tracking.read_outcome(data)
     return status["state"], status.get("reason", ""), status.get("error", ""), b""
 
 
-def _unknown(command: Inquiry) -> Refusal:
-    text = f"there is no message {command.queue}/{command.offset}, and it is not remembered how it ended"
-    return Refusal("not_found", text, queue=command.queue)
+def unknown(queue: str, offset: int) -> Refusal:
+    """The refusal to tell of a message that nobody knows, or no longer."""
+    text = f"there is no message {queue}/{offset}, and it is not remembered how it ended"
+    return Refusal("not_found", text, queue=queue)
 
 
-def _ended(command: Inquiry, outcome: Batch) -> replies.Told | replies.Returned:
-    data = outcome.block.data
+def is_settled(outcome: bytes) -> bool:
+    """Whether a message was settled, by the bytes that remember how it ended."""
+    return outcome.startswith(SETTLED_HEAD)
+
+
+def _ended(command: Inquiry, outcome: Kept) -> replies.Told | replies.Returned:
+    batch, place = outcome
+    data = outcome.data
     assert data is not None
-    if type(command) is commands.Await and data.startswith(SETTLED_HEAD):
-        result = tracking.result_in(data)
-        return replies.Returned(((command.request, 1),), len(result).to_bytes(LENGTH_BYTES, "big"), result)
+    if type(command) is commands.Await and is_settled(data):
+        return replies.Returned(((command.request, 1),), *results_between(batch, place, place + 1))
+    return told(command.request, outcome)
+
+
+def told(request: int, outcome: Kept) -> replies.Told:
+    """What is told of a message that has ended; the bytes that remember how must be in memory."""
+    data = outcome.data
+    assert data is not None
     status, result = tracking.read_outcome(data)
-    return replies.Told(command.request, {**status, "tracked": True, "why": why.ended(status)}, result)
+    return replies.Told(request, {**status, "tracked": True, "why": why.ended(status)}, result)
 
 
 def status_of(queue: Queue, span: Span, offset: int, now_ms: int) -> dict[str, Any]:

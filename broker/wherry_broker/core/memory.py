@@ -38,6 +38,8 @@ FAILURE_BYTES = 136
 """What is known of a failed attempt, but for its error."""
 EVENT_BYTES = 480
 """Something that happened to a tracked message."""
+ENDED_BYTES = 112
+"""A message that has ended, and is found in a batch of outcomes."""
 PRODUCER_BYTES = 640
 """A producer that numbers its publishes."""
 SEQUENCE_BYTES = 384

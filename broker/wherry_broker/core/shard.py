@@ -17,6 +17,7 @@ from wherry.model import commands
 from wherry_broker.core import joining
 from wherry_broker.core.answers import Answers
 from wherry_broker.core.attendance import Attendance
+from wherry_broker.core.awaiting import Awaiting
 from wherry_broker.core.batch import DELAYED, LEASED, Batch, Span
 from wherry_broker.core.catalogue import Catalogue, Reconfigured
 from wherry_broker.core.committing import Committing
@@ -30,6 +31,7 @@ from wherry_broker.core.ledger import RESIDENT_BYTES_MAX, Commit, Ledger, Places
 from wherry_broker.core.lookups import Lookups
 from wherry_broker.core.memory import UNBOUNDED
 from wherry_broker.core.options import QueueOptions
+from wherry_broker.core.outcomes import Wait
 from wherry_broker.core.planning import Calendar, no_calendar
 from wherry_broker.core.policies import Policies
 from wherry_broker.core.producers import WINDOW_MS
@@ -40,7 +42,7 @@ from wherry_broker.core.schedules import Schedule
 from wherry_broker.core.scheduling import Scheduling
 from wherry_broker.core.sessions import Sessions
 from wherry_broker.core.settling import Settling
-from wherry_broker.core.stores import Store, Watch
+from wherry_broker.core.stores import Keeper, Store, Watch
 from wherry_broker.core.storing import Storing
 from wherry_broker.core.watching import Watching
 
@@ -100,7 +102,8 @@ class Shard:
         self._storing = Storing(self.ledger, answers, self._lookups, self._catalogue)
         self._watching = Watching(self.ledger, answers, self._lookups, self._catalogue)
         self._scheduling = Scheduling(self.ledger, answers, self._catalogue, self._lookups, calendar)
-        self._inquiring = Inquiring(self.ledger, answers, self._lookups, self._watching)
+        self._awaiting = Awaiting(self.ledger, answers)
+        self._inquiring = Inquiring(self.ledger, answers, self._lookups, self._awaiting)
         self._commands = self._table()
 
     def _table(self) -> dict[type, Callable[[Session, Any, int], None]]:
@@ -190,6 +193,7 @@ class Shard:
         """A client has gone: its leases are lost; or, if `resumes`, once it does not come back in time."""
         self.tick(now_ms)
         self._watching.forget_session(self._sessions[number])
+        self._awaiting.forget_session(self._sessions[number])
         self._lose(self._visits.detach(number, now_ms, resumes=resumes and not self.draining), now_ms)
 
     def make_room(self, number: int, room_bytes: int) -> None:
@@ -259,11 +263,17 @@ class Shard:
             elif isinstance(item, Throttle):
                 item.queue.refilled(item)
                 self.ledger.dirty[item.queue] = None
-            elif isinstance(item, Watch):
-                self._watching.expire(item, now_ms)
+            elif isinstance(item, Watch | Wait):
+                self._expire(item, now_ms)
             elif isinstance(item, Schedule):
                 self._scheduling.due(item, now_ms)
         self._lose(lost, now_ms)
+
+    def _expire(self, item: Watch | Wait, now_ms: int) -> None:
+        if isinstance(item, Watch):
+            self._watching.expire(item, now_ms)
+        else:
+            self._awaiting.expire(item, now_ms)
 
     def _lose(self, spans: Iterable[Span], now_ms: int) -> None:
         """Ends deliveries that nobody can settle any more, and then what has ended with a session."""
@@ -293,7 +303,10 @@ class Shard:
     def dispatch(self, now_ms: int) -> None:
         """Leases what is ready to the consumers that can take it, and tells values to those who wait for them."""
         self.tick(now_ms)
-        self._watching.run(now_ms)
+        stores = [queue for queue in self.ledger.dirty if isinstance(queue, Keeper)]
+        if stores:
+            self._watching.run(stores, now_ms)
+            self._awaiting.run(stores)
         self.ledger.watch_memory(now_ms)
         self._dispatcher.run(now_ms)
 

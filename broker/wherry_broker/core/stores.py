@@ -8,7 +8,7 @@ the same key out, so that a put is one record. The functions decide, as those of
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wherry_broker.core import bounds, records
 from wherry_broker.core.batch import Batch, Envelope, Span
@@ -74,13 +74,8 @@ class _NoTurns(Turns):
         pass
 
 
-class Store(Queue):
-    """The values of one store, which count as ready.
-
-    Attributes:
-        watches: who waits for a value, by key.
-        news: the keys somebody waits for that have got a value since somebody looked.
-    """
+class Keeper(Queue):
+    """What keeps messages and delivers none; they count as ready."""
 
     is_store = True
 
@@ -97,11 +92,26 @@ class Store(Queue):
         families: Families | None = None,
         restoring: bool = False,  # noqa: ARG002 (nothing is ever leased here, whatever a log does not tell)
     ) -> None:
+        self._no_turns = _NoTurns(0, memory)
+        super().__init__(number, name, options, first, timers, homes, memory, families=families)
+
+    def _turn(self, priority: int) -> Turns:  # noqa: ARG002 (there is one for all)
+        return self._no_turns
+
+
+class Store(Keeper):
+    """The values of one store.
+
+    Attributes:
+        watches: who waits for a value, by key.
+        news: the keys somebody waits for that have got a value since somebody looked.
+    """
+
+    def __init__(self, *given: Any, **more: Any) -> None:
         self.watches: dict[str, dict[Watch, None]] = {}
         self.news: dict[str, None] = {}
         self._values: dict[str, Batch] = {}
-        self._no_turns = _NoTurns(0, memory)
-        super().__init__(number, name, options, first, timers, homes, memory, families=families)
+        super().__init__(*given, **more)
 
     def value(self, key: str) -> Batch | None:
         """The value of a key."""
@@ -127,9 +137,6 @@ class Store(Queue):
         self._values[key] = batch
         if key in self.watches:
             self.news[key] = None
-
-    def _turn(self, priority: int) -> Turns:  # noqa: ARG002 (there is one for all)
-        return self._no_turns
 
     def _drop(self, span: Span) -> None:
         super()._drop(span)
@@ -175,16 +182,6 @@ def put(state: State, store: Store, key: str, value: bytes, expires_at_ms: int, 
     check_key(store, key)
     block = Block(len(value).to_bytes(4, "big"), value)
     bounds.check_broker(state, store, block, Envelope(now_ms, key=key), "", settles=store.value(key) is not None)
-    return keep(store, key, value, expires_at_ms, now_ms)
-
-
-def keep(store: Store, key: str, value: bytes, expires_at_ms: int, now_ms: int) -> list[Fact]:
-    """The same, when the log has room for it.
-
-    Raises:
-        Refusal: too_large or busy, it does not fit into the store.
-    """
-    block = Block(len(value).to_bytes(4, "big"), value)
     dropped = _make_room(store, store.value(key), block.size, now_ms)
     envelope = Envelope(now_ms, expires_at_ms, 0, key)
     return [*dropped, records.Published(store.number, store.next_offset, envelope, 0, "", block)]

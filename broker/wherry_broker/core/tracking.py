@@ -1,8 +1,8 @@
 """Tracking: how messages ended that were published to be asked about, and with what result.
 
 Whatever ends a tracked message (a settle, a death, a purge, time) goes through `Ledger.apply`, which asks here for the
-outcomes and applies them in the same commit. They are values of a store, one for each durability, whose name no client
-can use. An outcome is a line of JSON, then the result: the core knows nothing of the wire's encodings.
+outcomes and applies them in the same commit; where they are kept is in `outcomes`, a store for each durability. They
+are JSON, since the core knows nothing of the wire's encodings.
 """
 
 from __future__ import annotations
@@ -11,20 +11,19 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wherry_broker.core import records, stores
+from wherry_broker.core import outcomes, records
 from wherry_broker.core.batch import DEAD, LEASED, STATE_NAMES, Event
 from wherry_broker.core.options import LEVELS, QueueOptions
-from wherry_broker.core.stores import Store
+from wherry_broker.core.outcomes import STORE_PREFIX, Kept, Outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from wherry_broker.core.batch import Batch, Span
+    from wherry_broker.core.batch import Span
     from wherry_broker.core.queue import Queue
     from wherry_broker.core.records import Fact
     from wherry_broker.core.state import State
 
-STORE_PREFIX = "$results."
 HEAD_BYTES_MAX = 1_408
 """How long the line of an outcome is at most; beyond it the history is left out, and then the end of the error."""
 ERROR_CHARACTERS = 128
@@ -37,9 +36,10 @@ NO_RESULTS: Results = {}
 
 
 class End(NamedTuple):
-    """How one message ends."""
+    """How the messages [low, high) end."""
 
-    offset: int
+    low: int
+    high: int
     state: str
     reason: str
     error: str
@@ -52,11 +52,6 @@ class Outcome(NamedTuple):
 
     status: dict[str, Any]
     result: bytes
-
-
-def key_of(queue: str, offset: int) -> str:
-    """The key of a message's outcome: its id."""
-    return f"{queue}/{offset}"
 
 
 def ends(queue: Queue, record: Fact) -> list[End]:
@@ -77,8 +72,7 @@ def _ends(queue: Queue, ranges: records.Ranges, state: str, reason: str, error: 
             attempt = span.attempt + (span.state == LEASED or state == STATE_NAMES[DEAD])
             who = span.worker if state in (records.SETTLED, STATE_NAMES[DEAD]) else ""
             history = (*history_of(span), Event(at_ms, state, who, ""))
-            for offset in range(max(low, span.low), min(high, span.high)):
-                yield End(offset, state, reason, error, attempt, history)
+            yield End(max(low, span.low), min(high, span.high), state, reason, error, attempt, history)
 
 
 def facts(state: State, queue: Queue, record: Fact, ended: Sequence[End], results: Results) -> Iterator[Fact]:
@@ -86,22 +80,20 @@ def facts(state: State, queue: Queue, record: Fact, ended: Sequence[End], result
     at_ms = _moment(record)
     if isinstance(record, records.Returned) and record.cause == records.REDRIVEN:
         store = state.names.get(store_name(queue.options.durability))
-        if isinstance(store, Store):
-            keys = tuple(key_of(queue.name, offset) for low, high in record.ranges for offset in range(low, high))
-            yield from stores.unset(store, keys, at_ms)
+        if isinstance(store, Outcomes):
+            ranges = [each for low, high in record.ranges for each in store.ranges(queue.name, low, high)]
+            if ranges:
+                yield records.Removed(store.number, records.UNSET, records.joined(sorted(ranges)), at_ms)
     if not ended:
         return
     yield from store_facts(state, queue.options.durability)
     store = state.names[store_name(queue.options.durability)]
-    assert isinstance(store, Store)
+    assert isinstance(store, Outcomes)
     expires_at_ms = at_ms + queue.options.result_ttl_ms
-    shared: tuple[Any, ...] = ()
-    head = b""
     for end in ended:
-        if end[1:] != shared:  # those of one span differ in their offsets only
-            shared, head = end[1:], _head(end, at_ms) + b"\n"
-        value = head + results.get((queue.number, end.offset), b"")
-        yield from stores.keep(store, key_of(queue.name, end.offset), value, expires_at_ms, at_ms)
+        head = _head(end, at_ms) + b"\n"
+        values = [head + results.get((queue.number, offset), b"") for offset in range(end.low, end.high)]
+        yield from outcomes.keep(store, queue.name, end.low, values, expires_at_ms, at_ms)
 
 
 def _moment(record: Fact) -> int:
@@ -139,13 +131,12 @@ def store_facts(state: State, durability: str) -> list[Fact]:
     return [records.Declared(state.next_number, name, options.as_map(), state.next_first)]
 
 
-def outcome_of(state: State, queue: str, offset: int) -> Batch | None:
+def outcome_of(state: State, queue: str, offset: int) -> Kept | None:
     """The outcome of a message, if it is remembered, whether the queue is there still or not."""
-    key = key_of(queue, offset)
     for durability in LEVELS:
         store = state.names.get(store_name(durability))
-        if isinstance(store, Store) and (value := store.value(key)) is not None:
-            return value
+        if isinstance(store, Outcomes) and (kept := store.outcome(queue, offset)) is not None:
+            return kept
     return None
 
 
@@ -153,11 +144,6 @@ def read_outcome(value: bytes) -> Outcome:
     """An outcome, from the bytes that remember it."""
     head, _, result = value.partition(b"\n")
     return Outcome(json.loads(head.decode("utf-8", "surrogatepass")), result)
-
-
-def result_in(value: bytes) -> bytes:
-    """The result in such bytes."""
-    return value[value.index(b"\n") + 1 :]
 
 
 def history_of(span: Span) -> tuple[Event, ...]:

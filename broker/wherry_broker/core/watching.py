@@ -12,12 +12,16 @@ from wherry_broker.core.stores import Store, Watch, check_key
 from wherry_broker.core.storing import values_reply
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wherry_broker.core.answers import Answers
     from wherry_broker.core.batch import Batch
     from wherry_broker.core.catalogue import Catalogue
     from wherry_broker.core.consumers import Session
     from wherry_broker.core.ledger import Ledger
     from wherry_broker.core.lookups import Lookups
+    from wherry_broker.core.queue import Queue
+    from wherry_broker.core.stores import Keeper
 
 WATCHES_MAX = 100_000
 """How many watches one session has at a time."""
@@ -66,11 +70,11 @@ class Watching:
         else:
             self._answer(watch, None, now_ms)
 
-    def run(self, now_ms: int) -> None:
-        """Answers all who wait for values that have come since the last time."""
-        for queue in [queue for queue in self._ledger.dirty if queue.is_store]:
-            assert isinstance(queue, Store)
-            self._serve(queue, now_ms)
+    def run(self, stores: Sequence[Keeper], now_ms: int) -> None:
+        """Answers all who wait for values that have come to some of the stores since the last time."""
+        for store in stores:
+            if isinstance(store, Store):
+                self._serve(store, now_ms)
 
     def _serve(self, store: Store, now_ms: int) -> None:
         news, store.news = store.news, {}
@@ -107,9 +111,7 @@ class Watching:
 
     def _keep(self, watch: Watch, until_ms: int) -> None:
         session, store = watch.session, watch.store
-        if len(session.watches) >= WATCHES_MAX:
-            text = f"this connection has {WATCHES_MAX} watches, which is the limit"
-            raise Refusal("unavailable", text, queue=store.name, retryable=True)
+        check_room(session, store)
         session.watches[watch] = None
         store.watches.setdefault(watch.key, {})[watch] = None
         self._timers.arm(watch, until_ms)
@@ -126,6 +128,17 @@ class Watching:
         if value is not None:
             watch.session.answered_bytes += value.block.size
         self._answers.say(watch.session, watch.answer(value, now_ms), watch.store.mark)
+
+
+def check_room(session: Session, store: Queue, more: int = 1) -> None:
+    """Refuses that a session waits for so much more in a store than it does already.
+
+    Raises:
+        Refusal: unavailable, that is too much.
+    """
+    if len(session.watches) + session.awaited + more > WATCHES_MAX:
+        text = f"this connection has {WATCHES_MAX} watches, which is the limit"
+        raise Refusal("unavailable", text, queue=store.name, retryable=True)
 
 
 def _values(request: int, value: Batch | None, _now_ms: int) -> replies.Values:

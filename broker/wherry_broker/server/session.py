@@ -246,12 +246,13 @@ class Session:
             self._send(replies.Settled(tuple(plain[start : start + CONFIRMS_MAX])))
 
     def _returned(self, run: list[replies.Returned]) -> None:
-        start = size = 0
+        start = size = count = 0
         for stop, returned in enumerate(run):
             size += len(returned.block)
-            if size > DELIVER_BYTES_MAX or stop - start == CONFIRMS_MAX:
+            count += returned.requests[0][1]
+            if size > DELIVER_BYTES_MAX or count > CONFIRMS_MAX:
                 self._send_returned(run[start:stop])
-                start, size = stop, len(returned.block)
+                start, size, count = stop, len(returned.block), returned.requests[0][1]
         self._send_returned(run[start:])
 
     def _send_returned(self, part: list[replies.Returned]) -> None:

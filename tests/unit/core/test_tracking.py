@@ -7,7 +7,8 @@ import pytest
 from wherry.model import commands, replies
 from wherry.model.fields import HEADER_BYTES_MAX, VALUE_BYTES_MAX
 from wherry.wire import codec
-from wherry_broker.core import tracking
+from wherry_broker.core import tracking, watching
+from wherry_broker.core.housekeeping import preamble, rehomed
 from wherry_broker.core.options import DAY_MS, QueueOptions
 from wherry_broker.core.shard import Shard
 
@@ -219,8 +220,8 @@ def test_a_long_error_is_cut_and_the_line_stays_short(make_shard):
     jobs.settle(NACK, (1, 1, 1), text="\x01" * 1024)
     status = jobs.driver.shard.state
     value = tracking.outcome_of(status, "q", 1)
-    assert value.block.size <= tracking.HEAD_BYTES_MAX + 1
-    assert tracking.read_outcome(value.block.data).status["error"] == "\x01" * tracking.ERROR_CHARACTERS
+    assert value.size <= tracking.HEAD_BYTES_MAX + 1
+    assert tracking.read_outcome(value.data).status["error"] == "\x01" * tracking.ERROR_CHARACTERS
 
 
 @pytest.mark.parametrize(
@@ -574,10 +575,77 @@ def test_who_waits_for_many_hears_of_each_when_it_ends(jobs):
     jobs.driver.consume()
     assert awaited(jobs.driver, 1, 3, wait_ms=1_000) == []
     said = jobs.settle(ACK, (1, 2, 1), results=[b"one", b"two"])
-    (first, one), (second, two) = [answer_of(each) for each in said if isinstance(each, replies.Returned)]
-    assert (one, two, second) == (b"one", b"two", first + 1)
+    (returned,) = [each for each in said if isinstance(each, replies.Returned)]
+    ((first, count),) = returned.requests
+    assert (count, returned.lengths, returned.block) == (2, struct.pack(">2I", 3, 3), b"onetwo")
     (late,) = [each for each in jobs.driver.wait(1_000) if isinstance(each, replies.Told)]
     assert answer_of(late) == (first + 2, "leased")
+
+
+def outcomes_of(jobs):
+    """The batches of outcomes: (key, how many, how many are left)."""
+    store = jobs.driver.shard.state.names["$results.synced"]
+    return [(each.envelope.key, each.block.count, sum(map(len, each.spans))) for each in store.batches_since(0)]
+
+
+def test_neighbours_that_end_together_are_remembered_together(jobs):
+    jobs.publish(*[b"a"] * 7)
+    jobs.driver.consume(credit=6)
+    jobs.settle(ACK, (1, 2, 1), (4, 2, 1), results=[b"one", b"", b"four", b"five"])
+    jobs.settle(REJECT, (3, 1, 1))
+    assert outcomes_of(jobs) == [("q/1", 2, 2), ("q/4", 2, 2), ("q/3", 1, 1)]
+    assert [jobs.ended(offset)[1] for offset in (1, 2, 4, 5)] == [b"one", b"", b"four", b"five"]
+
+
+def test_a_batch_of_outcomes_is_short(jobs):
+    jobs.publish(*[b"a"] * 9)
+    jobs.driver.consume()
+    jobs.settle(ACK, (1, 9, 1), results=[b"x" * 30_000] * 9)
+    assert [count for _, count, _ in outcomes_of(jobs)] == [2, 2, 2, 2, 1]
+    assert all(jobs.ended(offset) == ("settled", b"x" * 30_000) for offset in range(1, 10))
+
+
+def test_what_is_redriven_leaves_the_outcomes_of_its_neighbours(jobs):
+    jobs.publish(*[b"a"] * 3)
+    jobs.driver.consume()
+    jobs.settle(REJECT, (1, 3, 1))
+    jobs.driver.submit(commands.Redrive, "q", ((2, 1),))
+    assert outcomes_of(jobs) == [("q/1", 3, 2)]
+    moved = [rehomed(batch) for queue in jobs.driver.shard.state.queues.values() for batch in queue.batches_since(0)]
+    fresh = Shard(2, lambda: 0.5)
+    for record in (preamble(jobs.driver.shard.state), *moved):
+        fresh.restore(record)
+    remembered = [tracking.outcome_of(fresh.state, "q", offset) is not None for offset in (1, 2, 3)]
+    assert remembered == [True, False, True]
+
+
+def test_an_outcome_of_an_older_log_is_a_batch_of_one(jobs):
+    jobs.publish(b"a", b"b")
+    jobs.driver.consume()
+    jobs.settle(ACK, (2, 1, 1), results=[b"two"])
+    record = jobs.driver.log[-1]
+    assert (record.envelope.key, record.block.count) == ("q/2", 1)
+    head, _, result = record.block.data.partition(b"\n")
+    assert (head.startswith(b'{"state":"settled"'), result) == (True, b"two")
+
+
+def test_as_many_are_waited_for_as_there_is_room_for(jobs, monkeypatch):
+    monkeypatch.setattr(watching, "WATCHES_MAX", 2)
+    jobs.publish(*[b"a"] * 4)
+    refused = awaited(jobs.driver, 1, 4, wait_ms=1_000)
+    assert refused == [(jobs.driver.request + 2, "unavailable"), (jobs.driver.request + 3, "unavailable")]
+    late = [answer_of(each) for each in jobs.driver.wait(1_000) if isinstance(each, replies.Told)]
+    assert late == [(jobs.driver.request, "ready"), (jobs.driver.request + 1, "ready")]
+
+
+def test_who_has_gone_waits_for_nothing(jobs):
+    other = jobs.driver.shard.attach(1 << 30)
+    jobs.publish(*[b"a"] * 3)
+    jobs.driver.submit(commands.Await, "q", 1, 3, 1_000, session=other)
+    assert jobs.driver.shard.next_deadline_ms() is not None
+    jobs.driver.shard.detach(other, jobs.driver.now)
+    store = jobs.driver.shard.state.names["$results.synced"]
+    assert (store.waits, jobs.driver.shard.next_deadline_ms()) == ({}, None)
 
 
 def test_to_wait_for_what_is_not_tracked_is_refused_for_each(make_shard):
