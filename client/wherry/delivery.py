@@ -10,6 +10,7 @@ the delivery, so that a message that is settled in its turn costs one comparison
 from __future__ import annotations
 
 import json
+import struct
 from bisect import bisect_left
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -179,7 +180,7 @@ class Delivery:
 
 
 class BaseMessage:
-    """One message. Read-only; the clients add the verbs that settle it.
+    """One message. Read-only; the clients add the verbs that settle it. Its kinds say how they are made.
 
     Attributes:
         delivery: the span that it came in.
@@ -190,13 +191,12 @@ class BaseMessage:
 
     __slots__ = ("_headers", "_packed", "body", "delivery", "offset", "settled")
 
-    def __init__(self, delivery: Delivery, offset: int, body: bytes, packed: bytes) -> None:
-        self.delivery = delivery
-        self.offset = offset
-        self.body = body
-        self.settled = ""
-        self._packed = packed
-        self._headers: dict[str, Any] | None = None
+    delivery: Delivery
+    offset: int
+    body: bytes
+    settled: str
+    _packed: bytes
+    _headers: dict[str, Any] | None
 
     def __repr__(self) -> str:
         return f"<Message {self.id} attempt {self.attempt}, {len(self.body)} bytes>"
@@ -315,7 +315,8 @@ class PeekedMessage(BaseMessage):
     __slots__ = ("_due_ms", "_expires_at_ms", "_failed_at_ms", "error", "reason", "state")
 
     def __init__(self, delivery: Delivery, offset: int, body: bytes, packed: bytes, detail: DetailRow) -> None:
-        super().__init__(delivery, offset, body, packed)
+        self.delivery, self.offset, self.body, self._packed = delivery, offset, body, packed
+        self.settled, self._headers = "", None
         self.state, self._due_ms, self._expires_at_ms, self.reason, self.error, self._failed_at_ms = detail[:6]
 
     @property
@@ -346,6 +347,9 @@ def bodies(lengths: bytes, block: bytes) -> Iterator[tuple[bytes, bytes]]:
 def columns(lengths: bytes, block: bytes) -> tuple[Iterator[bytes], Iterator[bytes]]:
     """The same as two columns: the bodies, and the packed forms. Made for blocks of many messages without headers."""
     sizes = unpack_lengths(lengths)
+    alike = _of_one_length(sizes, block)
+    if alike:
+        return iter(alike), repeat(b"")
     plain: list[bytes] = []
     add, start = plain.append, 0
     for size in sizes:
@@ -364,6 +368,14 @@ def columns(lengths: bytes, block: bytes) -> tuple[Iterator[bytes], Iterator[byt
             pairs.append(_with_headers(message))
             head = message[: len(message) - len(pairs[-1][0])] if pairs[-1][1] else b""
     return iter([body for body, _ in pairs]), iter([packed for _, packed in pairs])
+
+
+def _of_one_length(sizes: tuple[int, ...], block: bytes) -> tuple[bytes, ...]:
+    """The bodies, if all messages are of one length and have no headers: one call cuts them, in half the time."""
+    count, size = len(sizes), sizes[0] if sizes else 0
+    if size and sizes.count(size) == count == block[::size].count(_NO_HEADERS):
+        return struct.unpack(f"x{size - 1}s" * count, block)
+    return ()
 
 
 def _with_headers(message: bytes) -> tuple[bytes, bytes]:

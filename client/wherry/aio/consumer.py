@@ -205,8 +205,7 @@ class Intake(Holding[Message]):
 
     def release_buffer(self) -> None:
         """Hands back what nobody has taken, unspent."""
-        while self.buffer:
-            message = self.buffer.popleft()
+        for message in self.buffer.take_all():
             if not message.settled and self.link.is_open:
                 message.release()
 
@@ -248,10 +247,11 @@ class Consumer:
             self._turned_at = now
             await asyncio.sleep(0)
             intake.link.look_at_leases()
-        while not intake.buffer:
+        made = intake.buffer.made
+        while not made and not intake.buffer.make_some():
             if not await self._more(None):
                 raise StopAsyncIteration
-        return intake.buffer.popleft()
+        return made.popleft()
 
     async def batches(self, n: int, wait: float = 0.0) -> AsyncIterator[list[Message]]:
         """Messages in lists of at most `n`, for work in bulk.
@@ -282,8 +282,7 @@ class Consumer:
         while len(buffer) < n and (left := until - self._intake.link.now()) > 0:
             if not await self._more(left, n):
                 break
-        take = buffer.popleft
-        return [take() for _ in range(min(n, len(buffer)))]
+        return buffer.take(n)
 
     async def _more(self, timeout: float | None, n: int = 1) -> bool:
         """Waits until something may have come if fewer than `n` messages are here; False when no more will.

@@ -285,9 +285,7 @@ class Queue:
             raise
         if intake.ended is not None:
             raise intake.ended
-        messages = list(intake.buffer)
-        intake.buffer.clear()
-        return messages
+        return intake.buffer.take_all()
 
     def ack_many(self, messages: Sequence[Message]) -> Settlement:
         """Acknowledges many messages at once, in one frame; await the result to know that it is confirmed.

@@ -5,12 +5,12 @@ What becomes of leases as time passes is decided by `Leases`, and asked of the b
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wherry import errors
+from wherry.conversation.arrivals import Arrivals
 from wherry.conversation.leases import Leases
-from wherry.delivery import BaseMessage, Lease, columns
+from wherry.delivery import BaseMessage, Lease
 from wherry.model.commands import Verb
 
 if TYPE_CHECKING:
@@ -57,12 +57,11 @@ class Holding(Generic[M]):
         self.queue = queue
         self.number = 0
         self.attached = False
-        self.buffer: deque[M] = deque()
+        self.buffer: Arrivals[M] = Arrivals(make)
         self.leases = Leases(max_lease)
         self._conversation = conversation
         self._credit = credit
         self._lease_ms = lease_ms
-        self._make = make
 
     def consume(self, waiter: Any, deadline: float) -> None:
         """Asks for messages; the waiter is told when the broker delivers."""
@@ -80,11 +79,7 @@ class Holding(Generic[M]):
 
     def hold(self, delivered: Delivered, now: float, now_ms: int) -> float:
         """Messages came; returns when to look at their leases."""
-        buffer, make = self.buffer, self._make
-        bodies, packed = columns(delivered.lengths, delivered.block)
-        for delivery in delivered.deliveries:
-            offsets = range(delivery.first, delivery.first + delivery.count)
-            buffer.extend(make(delivery, offsets, bodies, packed, self))
+        self.buffer.add(delivered, self)
         return self.leases.add(delivered.deliveries, Lease(delivered.lease_ms / 1000, now, now_ms / 1000 - now))
 
     def drop_cancelled(self, ranges: Sequence[tuple[int, int, int]]) -> None:
@@ -108,7 +103,7 @@ class Holding(Generic[M]):
         Returns:
             When to look at the leases again; None when none runs.
         """
-        first = self.buffer[0] if self.buffer else None
+        first = self.buffer.made[0] if self.buffer.make_some() else None
         waiting = None if first is None else first.delivery.position + first.offset - first.delivery.first
         due = self.leases.look(now, waiting, can_extend=deadline is not None)
         if due.lost:
@@ -204,9 +199,7 @@ class Holding(Generic[M]):
 
     def _keep(self, wanted: Callable[[M], bool]) -> None:
         """Drops the messages that are not wanted, of those that nobody has taken."""
-        kept = [message for message in self.buffer if wanted(message)]
-        self.buffer.clear()
-        self.buffer.extend(kept)
+        self.buffer.made += [message for message in self.buffer.take_all() if wanted(message)]
 
 
 class Renewal:

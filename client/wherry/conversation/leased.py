@@ -6,7 +6,7 @@ The shells add how one waits for an outcome, and what a `with` block does.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from itertools import repeat
+from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from wherry import errors
@@ -97,9 +97,9 @@ class Leased(BaseMessage, Generic[S_co]):
     ) -> list[Self]:
         """Messages of one delivery, as many as there are offsets; the rest of the bodies is left alone.
 
-        A call of `__init__` for each would take as long as all else.
+        There is no `__init__`: calling it for each would take as long as all else.
         """
-        made = list(map(cls.__new__, repeat(cls, len(offsets))))
+        made = list(starmap(cls, repeat((), len(offsets))))
         for message, offset, body, headers in zip(made, offsets, bodies, packed, strict=False):
             message.delivery = delivery
             message.offset = offset

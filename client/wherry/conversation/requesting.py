@@ -56,8 +56,7 @@ class Replies(Generic[W]):
             Who waits for what of it. Replies that came too late are dropped.
         """
         found = []
-        while inbox.buffer:
-            message = inbox.buffer.popleft()
+        for message in inbox.buffer.take_all():
             message.settled = "ack"
             inbox.settle_range(message.delivery, Verb.ACK, message.offset, 1, None, deadline)
             waiter = self._waiting.pop(_number_of(message), None)

@@ -88,16 +88,15 @@ class Intake(Holding[Message]):
         self.link.glance()
         while True:
             with self.link.turns.lock:
-                if self.buffer and not self.is_stopped:
-                    return self.buffer.popleft()
+                if self.buffer.make_some() and not self.is_stopped:
+                    return self.buffer.made.popleft()
             if not self.more(1, until):
                 return None
 
     def take_batch(self, n: int) -> list[Message]:
         """Up to `n` messages of those that are here."""
         with self.link.turns.lock:
-            take = self.buffer.popleft
-            return [take() for _ in range(0 if self.is_stopped else min(n, len(self.buffer)))]
+            return [] if self.is_stopped else self.buffer.take(n)
 
     def more(self, n: int, until: float) -> bool:
         """Waits until `n` messages may be here; False when they will not be, or are not in time.
@@ -242,8 +241,7 @@ class Intake(Holding[Message]):
 
     def release_buffer(self) -> None:
         """Hands back what nobody has taken, unspent."""
-        messages = list(self.buffer)
-        self.buffer.clear()
+        messages = self.buffer.take_all()
         deadline = self.link.now() + self.link.timeout
         for delivery, first, count in runs(messages):
             self.settle_range(delivery, Verb.RELEASE, first, count, None, deadline)

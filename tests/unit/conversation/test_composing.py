@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wherry import Receipt, TooLarge
 from wherry.conversation import composing
@@ -30,6 +32,16 @@ def test_messages_with_and_without_headers_stand_in_one_block():
     found = list(bodies(pack_sizes(list(map(len, messages))), b"".join(messages)))
     assert [body for body, _ in found] == [b"a", b"b", b"", b"\xc1junk", b""]
     assert [bool(packed) for _, packed in found] == [False, True, True, True, False]
+
+
+@given(st.integers(0, 4), st.lists(st.sampled_from([NO_HEADERS, HEADERS, b"\xc1junk"]), max_size=6))
+def test_messages_of_one_length_come_out_as_any_others(size, heads):
+    length = max(map(len, heads), default=0) + size
+    messages = [head + bytes(length - len(head)) for head in heads]
+    found = list(bodies(pack_sizes([length] * len(messages)), b"".join(messages)))
+    alone = [each for message in messages for each in bodies(pack_sizes([length]), message)]
+    assert found == alone
+    assert [packed or NO_HEADERS + body for body, packed in found] == messages
 
 
 def test_a_body_that_is_none_is_refused():

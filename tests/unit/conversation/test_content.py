@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wherry.conversation.content import UNSET, compose, compose_many
-from wherry.delivery import BaseMessage, Delivery, bodies
+from wherry.delivery import Delivery, PeekedMessage, bodies
 from wherry.wire.messages import pack_sizes
 
 scalars = st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | st.floats(allow_nan=False) | st.text()
@@ -24,14 +24,15 @@ msgpack_values = st.recursive(
 )
 
 
-def received(message: tuple[bytes, bytes]) -> BaseMessage:
+def received(message: tuple[bytes, bytes]) -> PeekedMessage:
     """The message as a consumer has it."""
     block = b"".join(message)
     ((body, packed),) = bodies(pack_sizes([len(block)]), block)
-    return BaseMessage(Delivery("q", 1, (1, 1, 1, 0, 0, 0, "")), 1, body, packed)
+    delivery = Delivery("q", 1, (1, 1, 1, 0, 0, 0, ""))
+    return PeekedMessage(delivery, 1, body, packed, ("ready", 0, 0, "", "", 0))
 
 
-def sent(body=UNSET, headers=None, json=UNSET, pack=UNSET) -> BaseMessage:
+def sent(body=UNSET, headers=None, json=UNSET, pack=UNSET) -> PeekedMessage:
     return received(compose(body, headers, json, pack))
 
 
