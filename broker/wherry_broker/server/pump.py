@@ -222,6 +222,7 @@ class Pump:
         self.shard.committed(commit.mark, places)
         self.shard.ledger.stored(commit.records)
         self._measure_room()
+        self._commit()
         if self._holding:
             self._hold_reading(hold=False)
         self.wake()
