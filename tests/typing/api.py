@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import assert_type
 
@@ -16,7 +17,7 @@ async def asynchronous() -> None:
         queue = await broker.declare("q", max_messages=5, retry=wherry.Retry(base=timedelta(seconds=1)))
         assert_type(queue, wherry.Queue)
         assert_type(await queue.publish(b"x", headers={"n": 1}, delay=1.5, priority=3), wherry.Receipt)
-        assert_type(await queue.publish_many([b"a", b"b"]), list[wherry.Receipt])
+        assert_type(await queue.publish_many([b"a", b"b"]), Sequence[wherry.Receipt])
         assert_type(await queue.get(5, wait=1), list[wherry.Message])
         assert_type(await queue.info(), wherry.QueueInfo)
         assert_type(await queue.peek(), list[wherry.PeekedMessage])
@@ -51,7 +52,7 @@ def blocking() -> None:
         queue = broker.declare("q", max_messages=5, retry=wherry.Retry(base=timedelta(seconds=1)))
         assert_type(queue, sync.Queue)
         assert_type(queue.publish(b"x", headers={"n": 1}, delay=1.5, priority=3), wherry.Receipt)
-        assert_type(queue.publish_many([b"a", b"b"]), list[wherry.Receipt])
+        assert_type(queue.publish_many([b"a", b"b"]), Sequence[wherry.Receipt])
         assert_type(queue.get(5, wait=1), list[sync.Message])
         assert_type(queue.info(), wherry.QueueInfo)
         assert_type(queue.peek(), list[wherry.PeekedMessage])

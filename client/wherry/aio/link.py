@@ -29,7 +29,7 @@ from wherry.conversation import (
     Settled,
     Welcomed,
 )
-from wherry.conversation.composing import new_receipt
+from wherry.conversation.receipts import new_receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,9 +14,10 @@ from wherry.aio.message import Message, Settlement
 from wherry.aio.tracked import TrackedReceipt, result_of
 from wherry.conversation import PLAIN, TRACKED, Envelope, asks
 from wherry.conversation.backoff import busy_pause_s
-from wherry.conversation.composing import blocks, check_size, envelope_of, receipts_of
+from wherry.conversation.composing import blocks, check_size, envelope_of
 from wherry.conversation.content import UNSET, Unset, compose, compose_many
 from wherry.conversation.leased import acked_ranges
+from wherry.conversation.receipts import Receipts
 from wherry.conversation.requesting import no_reply, request_headers
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Queue:
         track: bool = False,
         parent: str = "",
         timeout: float | None = None,
-    ) -> list[Receipt]:
+    ) -> Sequence[Receipt]:
         """Publishes many messages in order, and returns when all are confirmed.
 
         They travel in batches of at most 10,000 messages and 1 MiB. A batch is stored whole or not at all; when a later
@@ -149,10 +150,10 @@ class Queue:
             timeout: as for `publish`, for each batch.
 
         Returns:
-            A receipt for each message, in order.
+            A receipt for each message, in order; each is made when it is looked at.
         """
         envelope = envelope_of(priority, key, "", delay, at, ttl, track, parent)
-        receipts: list[Receipt] = []
+        receipts = Receipts()
         limit = self._link.conversation.block_bytes_max
         for lengths, block in blocks(*compose_many(bodies, headers, json, pack), limit):
             try:
@@ -160,7 +161,7 @@ class Queue:
             except errors.Busy as busy:
                 busy.accepted = len(receipts)
                 raise
-            receipts += receipts_of(receipt, lengths)
+            receipts.add(receipt, len(lengths) // 4)
         return [TrackedReceipt.of(each, self._link) for each in receipts] if track else receipts
 
     async def _publish_block(self, lengths: bytes, block: bytes, envelope: Envelope, timeout: float | None) -> Receipt:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from wherry import errors
 from wherry.conversation import PLAIN, asks
-from wherry.conversation.composing import blocks, check_size, envelope_of, receipts_of
+from wherry.conversation.composing import blocks, check_size, envelope_of
 from wherry.conversation.content import UNSET, Unset, compose, compose_many
 from wherry.conversation.leased import acked_ranges
+from wherry.conversation.receipts import Receipts
 from wherry.conversation.requesting import no_reply, request_headers
 from wherry.sync.consumer import Consumer, Intake
 from wherry.sync.dead import Dead
@@ -120,7 +121,7 @@ class Queue:
         track: bool = False,
         parent: str = "",
         timeout: float | None = None,
-    ) -> list[Receipt]:
+    ) -> Sequence[Receipt]:
         """Publishes many messages in order, and returns when all are confirmed.
 
         They travel in batches of at most 10,000 messages and 1 MiB. A batch is stored whole or not at all; when a later
@@ -141,11 +142,11 @@ class Queue:
             timeout: as for `publish`, for each batch.
 
         Returns:
-            A receipt for each message, in order.
+            A receipt for each message, in order; each is made when it is looked at.
         """
         envelope = envelope_of(priority, key, "", delay, at, ttl, track, parent)
         link = self._link
-        receipts: list[Receipt] = []
+        receipts = Receipts()
         limit = link.conversation.block_bytes_max
 
         def say(lengths: bytes, block: bytes) -> Callable[[Waiter, float], None]:
@@ -159,7 +160,7 @@ class Queue:
             except errors.Busy as busy:
                 busy.accepted = len(receipts)
                 raise
-            receipts += receipts_of(receipt, lengths)
+            receipts.add(receipt, len(lengths) // 4)
         return [TrackedReceipt.of(each, self._link) for each in receipts] if track else receipts
 
     def _publish(self, say: Callable[[Waiter, float], None], timeout: float | None) -> Receipt:

@@ -12,7 +12,7 @@ from wherry.sync.topic import Topic
 from wherry.sync.transaction import Transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -58,7 +58,7 @@ class TracedQueue(Queue):
 
     def publish_many(
         self, bodies: Any = UNSET, *, headers: Mapping[str, HeaderValue] | None = None, **options: Any
-    ) -> list[Receipt]:
+    ) -> Sequence[Receipt]:
         """As `Queue.publish_many`."""
         with tracing.sending(self.name, headers) as sending:
             receipts = super().publish_many(bodies, headers=sending.headers, **options)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wherry import Receipt, TooLarge
+from wherry import TooLarge
 from wherry.conversation import composing
-from wherry.conversation.composing import blocks, receipts_of
+from wherry.conversation.composing import blocks
 from wherry.conversation.content import UNSET, compose_many
 from wherry.delivery import bodies
 from wherry.wire.messages import NO_HEADERS, pack_headers, pack_sizes
@@ -63,10 +63,3 @@ def test_blocks_keep_to_the_limits_and_the_order(monkeypatch, count, size):
 def test_a_message_that_fits_no_frame_is_refused_before_any_is_made():
     with pytest.raises(TooLarge, match="1001 bytes is over the broker's limit of 1000"):
         next(blocks(NO_HEADERS, [b"a", b"x" * 1000], 1000))
-
-
-def test_receipts_are_like_those_that_are_made_one_by_one():
-    found = receipts_of(Receipt("q", 5, "synced", duplicate=False), pack_sizes([1, 2, 3]))
-    assert found == [Receipt("q", offset, "synced", duplicate=False) for offset in (5, 6, 7)]
-    assert {type(each) for each in found} == {Receipt}
-    assert [each.id for each in found] == ["q/5", "q/6", "q/7"]
