@@ -264,12 +264,14 @@ class BaseMessage:
     @property
     def cancelled(self) -> bool:
         """Whether it was cancelled while it was here: its work is wanted no more, and its settle will be stale."""
-        return any(low <= self.offset < high for low, high in self.delivery.cancelled)
+        ranges = self.delivery.cancelled
+        return bool(ranges) and any(low <= self.offset < high for low, high in ranges)
 
     @property
     def lost(self) -> bool:
         """Whether its lease ended while it was here: another consumer may have it, and its settle will be stale."""
-        return any(low <= self.offset < high for low, high in self.delivery.lost)
+        ranges = self.delivery.lost
+        return bool(ranges) and any(low <= self.offset < high for low, high in ranges)
 
     @property
     def content_type(self) -> str:

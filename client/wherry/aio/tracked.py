@@ -26,7 +26,15 @@ async def result_of(link: Link, queue: str, message: str | int, timeout: Duratio
     end = link.now() + (left_ms or 0) / 1000
     while True:
         wait_ms = WAIT_SLICE_MS if left_ms is None else max(0, min(left_ms, WAIT_SLICE_MS))
-        answer = await _end_of(link, queue, offset, wait_ms)
+        link.check_open()
+        waiter: asyncio.Future[bytes | replies.Told] = link._loop.create_future()  # noqa: SLF001 (saves a look for it)
+        deadline = (link.turn_deadline or link.begin_turn()) + wait_ms / 1000
+        awaited = link.conversation.await_result(queue, offset, wait_ms, waiter, deadline)
+        try:
+            answer = await waiter
+        except asyncio.CancelledError:
+            link.conversation.give_up_result(awaited)
+            raise
         if isinstance(answer, bytes):
             return answer
         status = asks.told(message_id(queue, offset), answer)
@@ -38,19 +46,6 @@ async def result_of(link: Link, queue: str, message: str | int, timeout: Duratio
             left_ms = round((end - link.now()) * 1000)
             if left_ms <= 0:
                 return status.take_result()
-
-
-async def _end_of(link: Link, queue: str, offset: int, wait_ms: int) -> bytes | replies.Told:
-    """The result of a message once it is settled; or how it stands when it is not, or the time is over."""
-    link.check_open()
-    waiter: asyncio.Future[bytes | replies.Told] = asyncio.get_running_loop().create_future()
-    deadline = (link.turn_deadline or link.begin_turn()) + wait_ms / 1000
-    awaited = link.conversation.await_result(queue, offset, wait_ms, waiter, deadline)
-    try:
-        return await waiter
-    except asyncio.CancelledError:
-        link.conversation.give_up_result(awaited)
-        raise
 
 
 class TrackedReceipt(Receipt):

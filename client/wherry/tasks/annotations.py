@@ -46,6 +46,8 @@ def convert(value: Any, annotation: Any) -> Any:
     Raises:
         Mismatch: the value cannot be one of that type.
     """
+    if type(value) is annotation:
+        return value
     annotation = _plain(annotation)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if annotation is Any:

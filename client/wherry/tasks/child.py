@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgpack
 
 from wherry.delivery import Token
-from wherry.tasks.context import Context, running
+from wherry.tasks.context import Context, Told, running
 from wherry.tasks.function import BadArguments
 from wherry.tasks.places import ran_over
 from wherry.tasks.policy import Again, after_failure
@@ -45,7 +45,7 @@ def context_of(call: Mapping[str, Any], tell: Callable[[dict[str, Any]], None]) 
 
     token = Token(*call["token"])
     # It is killed when it is cancelled.
-    return Context(call["id"], call["attempt"], token, call["headers"], call["deadline"], {}, report, lambda: False)
+    return Context(Told(call["id"], call["attempt"], token, call["headers"]), call["deadline"], {}, report)
 
 
 def find(module: str, path: str) -> Task[..., Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ class Function:
         self._signature = inspect.signature(call)
         self._names, self._required = _positional(self._signature)
 
-    @property
+    @cached_property
     def _hints(self) -> dict[str, Any]:
         return hints_of(self.call)  # when it is first needed: it may name what is defined after the function
 

@@ -212,7 +212,7 @@ class Tasks:
         """The connection of this event loop; it is made when there is none."""
         loop = asyncio.get_running_loop()
         opening = self._brokers.get(loop)
-        if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
+        if opening is None or (opening.done() and not _is_open(opening)):
             opening = self._brokers[loop] = loop.create_task(self._connect())
         return opening.result() if opening.done() else await asyncio.shield(opening)
 
@@ -252,7 +252,9 @@ class Tasks:
 
     async def send_job(self, task: Task[..., R], job: Job) -> Handle[R]:
         """Publishes one job."""
-        queue = (await self.broker()).queue(task.queue)
+        opening = self._brokers.get(asyncio.get_running_loop())
+        broker = opening.result() if opening is not None and _is_open(opening) else await self.broker()
+        queue = broker.queue(task.queue)
         headers, publish = within_parent(job)
         receipt = await queue.publish(job.body, headers=headers, track=True, **publish)
         return Handle.sent(queue, receipt.offset, task)
@@ -282,6 +284,11 @@ class Tasks:
             else:
                 receipts += queue.publish_many(bodies, **options)
         return [SyncHandle(broker, receipt.id, task) for receipt in receipts]
+
+
+def _is_open(opening: asyncio.Task[Broker]) -> bool:
+    """Whether a connection has been made."""
+    return opening.done() and not opening.cancelled() and opening.exception() is None
 
 
 def publishes(jobs: Sequence[Job]) -> Iterator[tuple[list[bytes], dict[str, Any]]]:

@@ -70,6 +70,7 @@ class Runner:
         self._threads = threads
         self._processes = processes
         self._broker = broker
+        self._loop = asyncio.get_running_loop()
 
     async def run(self, message: Message) -> None:
         """Does the job of a message, and settles it; the failures of the task are dealt with."""
@@ -101,7 +102,7 @@ class Runner:
             message.reject(f"its deadline passed {time.time() - deadline:.1f} s before it was begun")
             return
         try:
-            result = await self._result(task, message, deadline)
+            result = await self._result(task, message, headers, deadline)
         except Exception as error:  # noqa: BLE001 (the outermost frame of the task: whatever it is, the attempt failed)
             self._fail(task, message, error)
         except asyncio.CancelledError:
@@ -122,39 +123,31 @@ class Runner:
         pause = min(UNKNOWN_PAUSE_S * longer, UNKNOWN_PAUSE_MAX_S)
         message.release(delay=pause, reason=f"no worker that was asked knows the task {name!r}")
 
-    async def _result(self, task: Task[..., Any], message: Message, deadline: float | None) -> bytes:
-        def report(fraction: float, note: str) -> None:
-            loop.call_soon_threadsafe(tell, fraction, note)
-
-        def tell(fraction: float, note: str) -> None:
-            if not message.settled:  # a thread may tell when its job is over
-                message.progress(fraction, note)
-
-        loop = asyncio.get_running_loop()
-        context = Context(
-            message.id,
-            message.attempt,
-            message.token,
-            message.headers,
-            deadline,
-            self._state,
-            report,
-            lambda: message.cancelled,
-        )
-        timeout = task.defined.timeout
+    async def _result(
+        self, task: Task[..., Any], message: Message, headers: Mapping[str, Any], deadline: float | None
+    ) -> bytes:
+        context = Context(message, deadline, self._state, partial(self._report, message))
+        function, timeout = task.function, task.defined.timeout
         if deadline is not None:
             left = deadline - time.time()
             timeout = left if timeout is None else min(timeout, left)
-        before = await self._before(message) if GATE_HEADER in message.headers else []
+        before = await self._before(message) if GATE_HEADER in headers else ()
         if task.defined.process:
-            return await self._in_process(task, message, before, context, timeout)
-        args, kwargs = task.function.unpack(message.body, *before)
+            return await self._in_process(task, message, list(before), context, timeout)
+        args, kwargs = function.unpack(message.body, *before)
         token = running.set(context)
         try:
-            value = await self._value(task, partial(task.function.call, *args, **kwargs), timeout)
+            if timeout is None and function.is_async:
+                value = await function.call(*args, **kwargs)
+            else:
+                value = await self._value(task, partial(function.call, *args, **kwargs), timeout)
         finally:
             running.reset(token)
-        return task.function.pack_result(value)
+        return function.pack_result(value)
+
+    def _report(self, message: Message, fraction: float, note: str) -> None:
+        """Has progress told, of a job that may run in a thread."""
+        self._loop.call_soon_threadsafe(_tell, message, fraction, note)
 
     async def _before(self, message: Message) -> list[Any]:
         """What the jobs returned that this one has waited for, if it is called with that: one value, or a list."""
@@ -168,7 +161,7 @@ class Runner:
 
     async def _value(self, task: Task[..., Any], call: partial[Any], timeout: float | None) -> Any:
         if timeout is None:
-            return await (call() if task.function.is_async else self._threads.run(call, None))
+            return await self._threads.run(call, None)
         if task.function.is_async:
             work = asyncio.ensure_future(self._within(call, timeout))
         else:
@@ -246,6 +239,11 @@ class Runner:
                 _text(error),
             )
             message.nack(error, delay=decided.delay)
+
+
+def _tell(message: Message, fraction: float, note: str) -> None:
+    if not message.settled:  # a thread may tell when its job is over
+        message.progress(fraction, note)
 
 
 def in_order(members: Sequence[str], later: Sequence[int]) -> list[str]:

@@ -154,7 +154,7 @@ class Plan:
             gate = None
             if planned.after:
                 gate = Gate(self._gate_of(places[0]), len(planned.after), strict=not planned.collects)
-                headers |= self._taking(planned, gate) if planned.job.takes else {}
+                headers = {**headers, **(self._taking(planned, gate) if planned.job.takes else {})}
             posted = [draft.publish(planned.job.queue, planned.job.body, headers=headers, waits_at=gate, **options)]
         self._posted.update(zip(places, posted, strict=True))
 

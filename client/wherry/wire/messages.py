@@ -6,6 +6,7 @@ The broker never looks inside; only clients do. A message without headers is one
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import msgpack
 from wherry.model.fields import NAME_BYTES_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 NO_HEADERS = b"\x80"
 HEADERS_MAX = 64
@@ -23,6 +24,35 @@ HEADERS_BYTES_MAX = 65_536
 HeaderValue = str | int | float | bool | bytes | None
 """What a header may be."""
 _VALUES = (str, int, float, bytes, type(None))
+
+
+class SharedHeaders(Mapping[str, HeaderValue]):
+    """Headers of many messages, whose bytes are made once. They cannot be changed.
+
+    Args:
+        headers: names to values.
+
+    Attributes:
+        packed: their bytes.
+
+    Raises:
+        ValueError, TypeError: as for `pack_headers`.
+    """
+
+    __slots__ = ("_headers", "packed")
+
+    def __init__(self, headers: Mapping[str, HeaderValue]) -> None:
+        self._headers = dict(headers)
+        self.packed = pack_headers(self._headers)
+
+    def __getitem__(self, name: str) -> HeaderValue:
+        return self._headers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._headers)
+
+    def __len__(self) -> int:
+        return len(self._headers)
 
 
 def pack_headers(headers: Mapping[str, HeaderValue] | None) -> bytes:
@@ -36,6 +66,8 @@ def pack_headers(headers: Mapping[str, HeaderValue] | None) -> bytes:
             empty or has more than 255 bytes, or an int has more than 64 bits.
         TypeError: a name is not a str, or a value is of another type than headers have.
     """
+    if type(headers) is SharedHeaders:
+        return headers.packed
     if not headers:
         return NO_HEADERS
     if len(headers) > HEADERS_MAX:

@@ -8,6 +8,7 @@ import pytest
 from wherry.wire.messages import (
     HEADERS_BYTES_MAX,
     HEADERS_MAX,
+    SharedHeaders,
     pack_headers,
     pack_lengths,
     split_block,
@@ -31,6 +32,19 @@ from wherry.wire.messages import (
 def test_headers_and_body_in_both_directions(headers, packed, body):
     assert pack_headers(headers) == bytes.fromhex(packed)
     assert unpack_message(bytes.fromhex(packed) + body) == (headers or {}, body)
+
+
+def test_headers_that_are_shared_are_packed_once_and_cannot_be_changed():
+    given = {"task": "mail.send", "n": 1}
+    shared = SharedHeaders(given)
+    given["n"] = 2
+    assert (dict(shared), len(shared)) == ({"task": "mail.send", "n": 1}, 2)
+    assert pack_headers(shared) is pack_headers(shared) == pack_headers({"task": "mail.send", "n": 1})
+    assert pack_headers({**shared, "more": 3}) == pack_headers({"task": "mail.send", "n": 1, "more": 3})
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        shared["n"] = 2
+    with pytest.raises(ValueError, match="1 to 255 bytes"):
+        SharedHeaders({"": 1})
 
 
 def test_the_most_headers_that_are_allowed():
