@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FIELDS = 5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
+_STRETCH_MIN = timedelta(days=7)
+"""No zone changes its clocks there and back in less."""
 
 
 def moments(cron: str, zone: str, after_ms: int) -> Iterator[int]:
@@ -114,15 +116,20 @@ def _running(cron: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
     """Each wall time as often as a clock shows it: the time is taken in stretches in which no clock is changed."""
     within, offset = after, _offset(after, zone)
     walls = _walls(cron, after + offset)
-    while (wall := next(walls, None)) is not None:
+    wall = next(walls, None)
+    while wall is not None:
         moment = wall.replace(tzinfo=UTC) - offset
-        if _offset(moment, zone) == offset:
-            within = moment
-            yield moment
-        else:
-            within = _change(within, moment, zone)
+        seen = moment if moment - within <= _STRETCH_MIN else within + _STRETCH_MIN
+        if _offset(seen, zone) != offset:
+            within = _change(within, seen, zone)
             offset = _offset(within, zone)
             walls = _walls(cron, within - _SECOND + offset)
+            wall = next(walls, None)
+            continue
+        within = seen
+        if seen == moment:
+            yield moment
+            wall = next(walls, None)
 
 
 def _offset(moment: datetime, zone: ZoneInfo) -> timedelta:

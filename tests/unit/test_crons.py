@@ -37,6 +37,8 @@ def found(cron: str, zone: str, after: datetime = START - MINUTE, end: datetime 
         "0 */2 * * *",
         "5 * * * 0",
         "50 1,2 1-7 3,4,10,11 0",
+        "*/30 * 1 11 *",  # Havana: between two of these days its clocks were put forward and back again
+        "*/20 1-2 25 10 *",
     ],
 )
 def test_two_years_are_as_walked_minute_by_minute(cron, zone):
