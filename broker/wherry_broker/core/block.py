@@ -18,11 +18,20 @@ if TYPE_CHECKING:
 LENGTH_BYTES = 4
 
 
+def shortened(lengths: bytes) -> bytes:
+    """Lengths, a big-endian u32 each; the one that all have, if they are all the same."""
+    each = lengths[:LENGTH_BYTES]
+    return each if lengths == each * (len(lengths) // LENGTH_BYTES) else lengths
+
+
 def is_sound(lengths: bytes, data: bytes) -> bool:
     """Whether lengths, a big-endian u32 each, add up to the data."""
     if len(lengths) == LENGTH_BYTES:
         return int.from_bytes(lengths, "big") == len(data)
-    total: int = sum(struct.unpack(f">{len(lengths) // LENGTH_BYTES}I", lengths))
+    kept, count = shortened(lengths), len(lengths) // LENGTH_BYTES
+    if len(kept) == LENGTH_BYTES:
+        return int.from_bytes(kept, "big") * count == len(data)
+    total: int = sum(struct.unpack(f">{count}I", lengths))
     return total == len(data)
 
 
@@ -49,17 +58,23 @@ class Block:
         shared: what it shares its bytes by with its twins; None when it has none.
     """
 
-    __slots__ = ("_ends", "checksum", "count", "data", "lengths", "place", "shared", "size")
+    __slots__ = ("_ends", "_lengths", "checksum", "count", "data", "place", "shared", "size")
 
     def __init__(self, lengths: bytes, data: bytes | None, size: int = 0) -> None:
-        self.lengths = lengths
+        self._lengths = shortened(lengths)  # in a backlog of short messages, all of them would be 4% of it
         self.data = data
-        self.count = len(lengths) // 4
+        self.count = len(lengths) // LENGTH_BYTES
         self.size = size if data is None else len(data)
         self.place: tuple[int, int] | None = None
         self.checksum = 0
         self.shared: Shared | None = None
         self._ends: array[int] | None = None
+
+    @property
+    def lengths(self) -> bytes:
+        """The length of each message, a big-endian u32 each."""
+        lengths = self._lengths
+        return lengths if len(lengths) != LENGTH_BYTES else lengths * self.count
 
     @property
     def ends(self) -> array[int]:

@@ -20,6 +20,16 @@ def test_it_counts_its_messages_and_bytes(four):
     assert (four.count, four.size, list(four.ends)) == (4, 6, [1, 4, 4, 6])
 
 
+@pytest.mark.parametrize("bodies", [[], [b""], [b"ab"], [b"", b""], [b"ab", b"cd", b"ef"], [b"ab", b"cd", b"e"]])
+def test_it_says_the_lengths_that_it_was_given(bodies):
+    lengths = struct.pack(f">{len(bodies)}I", *map(len, bodies))
+    made = block(*bodies)
+    assert (made.lengths, made.count, made.size) == (lengths, len(bodies), sum(map(len, bodies)))
+    assert is_sound(lengths, b"".join(bodies))
+    assert not is_sound(lengths, b"".join(bodies) + b"x")
+    assert [made.part(n, n + 1).data for n in range(len(bodies))] == bodies
+
+
 def test_lengths_that_add_up_are_sound(four):
     assert is_sound(four.lengths, four.data)
     assert not is_sound(four.lengths, four.data + b"x")
