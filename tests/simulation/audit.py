@@ -300,10 +300,10 @@ class Audit:
             link.asked[command.request] = Asked(command, now, self._latest_ms, stale, whole)
 
     def _stored_of(self, command):
-        """The keys that a CANCEL names, of what is stored."""
+        """The keys that a CANCEL names, of what is stored, with their last tokens until now."""
         name = self.key_name(command.queue)
         named = [(name, offset) for first, count in command.ranges for offset in range(first, first + count)]
-        return [key for key in named if key in self.stored]
+        return {key: self._tokens.get(key, NO_TOKEN) for key in named if key in self.stored}
 
     def _surely_stale(self, command, now):
         """What a settle names although its lease is over; extends what it extends."""
@@ -468,9 +468,8 @@ class Audit:
     def _said_done(self, link, done):
         command, _, _, _, whole = link.asked.pop(done.request)
         if type(command) is commands.Cancel:
-            self.settled.update(
-                {key: self._last_tokens.get(key, NO_TOKEN) for key in whole}
-            )  # gone for good, like those
+            # Gone for good, like what is settled; what had gone before, had the last token when the CANCEL came.
+            self.settled.update({key: self._last_tokens.get(key, last) for key, last in whole.items()})
             self.counts["cancelled"] += done.total
         elif type(command) is commands.Redrive:
             self.counts["redriven"] += done.total
