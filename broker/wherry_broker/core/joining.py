@@ -41,9 +41,6 @@ class Together(NamedTuple):
 
 def joined(given: Sequence[Command]) -> Iterator[Command | Together]:
     """The same commands in order, with neighbouring publishes joined where they can be."""
-    if len(given) == 1:
-        yield given[0]
-        return
     run: list[Any] = []
     weight = 0
     shared: tuple[Any, ...] | None = None

@@ -84,6 +84,8 @@ class Pager:
 
     def take_wanted(self) -> list[Batch]:
         """The batches whose bytes are to be read now; each is told once."""
+        if not self._wanted:
+            return []
         wanted, self._wanted = self._wanted, {}
         self._asked.update(wanted)
         return list(wanted)

@@ -227,6 +227,9 @@ class Shard:
         Returns:
             How many of them were taken.
         """
+        if len(given) == 1:
+            self.submit(number, given[0], now_ms)
+            return 1
         taken = 0
         for item in joining.joined(given):
             if not isinstance(item, joining.Together):

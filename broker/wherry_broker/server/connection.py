@@ -100,7 +100,8 @@ class Connection(asyncio.BufferedProtocol):
             self._pump.back_up(self._number, session.take_asked())
         if session.reader.reserved_bytes != self._reserved:
             self._count_unfinished(session.reader.reserved_bytes)
-        self._flush()
+        if session.out:
+            self._flush()
         if session.phase == CLOSING:
             self._end()
 
@@ -171,10 +172,11 @@ class Connection(asyncio.BufferedProtocol):
         transport = self._transport
         if not pieces or transport is None or transport.is_closing():
             return
-        self._written += sum(map(len, pieces))
         if len(pieces) == 1:
+            self._written += len(pieces[0])
             transport.write(pieces[0])
         else:
+            self._written += sum(map(len, pieces))
             transport.writelines(pieces)
 
     def _count_unfinished(self, reserved: int) -> None:

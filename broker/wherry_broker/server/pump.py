@@ -140,7 +140,9 @@ class Pump:
             self._measure_room()  # no commit may come that would: all that asks for one is refused
         end_ms = now_ms + TURN_MS
         taken = self.shard.submit_all(number, given, now_ms, lambda: self._clock.now_ms() >= end_ms)
-        self._uncommitted_bytes += sum([len(each.block) for each in given[:taken] if isinstance(each, WITH_BLOCKS)])
+        for each in given[:taken]:
+            if isinstance(each, WITH_BLOCKS):
+                self._uncommitted_bytes += len(each.block)
         if self._uncommitted_bytes > self._uncommitted_bytes_max and self._committing:
             self._hold_reading(hold=True)
         return taken
@@ -191,9 +193,8 @@ class Pump:
 
     def _turn(self) -> None:
         self._awake = False
+        took = bool(self._waiting) and self._take_waiting()
         now_ms = self._clock.now_ms()
-        self.shard.tick(now_ms)
-        took = self._take_waiting()
         self.shard.dispatch(now_ms)
         self._fetch()
         self._commit()

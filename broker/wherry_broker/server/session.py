@@ -55,6 +55,7 @@ class Session:
         owner: whom it belongs to, as its token tells.
         may_resume: whether the client may come back: not when it said goodbye, or broke the protocol.
         asked: what the client has asked of the log, which is not for the core.
+        out: the bytes to write, in order; see `data_to_send`.
         reason: why the session is closing, for the log; the code of the GOODBYE and its text.
         heartbeat_ms: the interval agreed on; 0 for none.
         listens: whether the client reads all the time; one that asks for no heartbeats does not while it works.
@@ -76,7 +77,8 @@ class Session:
         self._server = server
         self._accepts = accepts
         self._limits = limits
-        self._out: list[bytes] = []
+        self._block_bytes_max = limits.frame_bytes_max - HEADER_BYTES_MAX - PREFIX_BYTES
+        self.out: list[bytes] = []
         self.asked: list[commands.Backup | commands.ReadBackup] = []
 
     # What comes in.
@@ -110,21 +112,19 @@ class Session:
         if self.phase == OPENING:
             self._open(message)
             return None
-        if type(message) in _REQUESTS:
-            return self._unless_too_long(message)  # type: ignore[no-any-return]
-        self._answer(message)
+        kind = type(message)
+        if kind not in _REQUESTS:
+            self._answer(message)
+        elif kind in _WITH_MESSAGES and len(message.block) > self._block_bytes_max:
+            self._refuse_long(message)
+        else:
+            return message  # type: ignore[no-any-return]
         return None
 
-    def _unless_too_long(self, command: Any) -> Any:
-        """The same command; none when a DELIVER of its messages, with a longer header, might not fit into a frame."""
-        if type(command) not in _WITH_MESSAGES:
-            return command
-        limit = self._limits.frame_bytes_max - HEADER_BYTES_MAX - PREFIX_BYTES
-        if len(command.block) <= limit:
-            return command
-        text = f"a block of {len(command.block)} bytes is over the limit of {limit} bytes"
+    def _refuse_long(self, command: Any) -> None:
+        """A DELIVER of its messages, with a longer header, might not fit into a frame."""
+        text = f"a block of {len(command.block)} bytes is over the limit of {self._block_bytes_max} bytes"
         self._send(replies.Error(command.request, "too_large", text, queue=getattr(command, "queue", "")))
-        return None
 
     def _refuse_value(self, error: codec.BadValue) -> None:
         if self.phase == OPEN and error.request:
@@ -208,16 +208,18 @@ class Session:
 
     def data_to_send(self) -> list[bytes]:
         """The bytes to write now, in order."""
-        out, self._out = self._out, []
+        out, self.out = self.out, []
         return out
 
     def _send(self, message: Any) -> None:
-        self._out.append(codec.encode(message))
+        self.out.append(codec.encode(message))
 
     def _flush_run(self, run: list[Any]) -> None:
         kind = type(run[0])
         if kind is Delivery:
             self._deliver(run)
+        elif len(run) == 1:
+            self._send(run[0])
         elif kind is replies.Confirm:
             self._confirm(run)
         elif kind is replies.Settled:
@@ -262,20 +264,23 @@ class Session:
             self._send(replies.Returned(rows, lengths, b"".join([returned.block for returned in part])))
 
     def _deliver(self, run: list[Delivery]) -> None:
+        if len(run) == 1:
+            self._deliver_frame(run)
+            return
         by_consumer: dict[tuple[int, int], list[Delivery]] = {}
         for delivery in run:
             by_consumer.setdefault((delivery.consumer, delivery.lease_ms), []).append(delivery)
-        for (consumer, lease_ms), deliveries in by_consumer.items():
+        for deliveries in by_consumer.values():
             for group in _frames_of(deliveries):
-                self._deliver_frame(consumer, lease_ms, group)
+                self._deliver_frame(group)
 
-    def _deliver_frame(self, consumer: int, lease_ms: int, group: list[Delivery]) -> None:
-        lengths = b"".join(delivery.lengths for delivery in group)
-        blocks = [delivery.data for delivery in group]
+    def _deliver_frame(self, group: list[Delivery]) -> None:
+        """Says what one consumer is delivered under leases of one length."""
+        (consumer, *_), (lease_ms, *_), rows, lengths, blocks = zip(*group, strict=True)
         size = sum(map(len, blocks))
-        deliver = replies.Deliver(consumer, lease_ms, tuple(delivery.row for delivery in group), lengths)
+        deliver = replies.Deliver(consumer, lease_ms, rows, b"".join(lengths))
         pieces = [codec.encode_head(deliver, size), *blocks]
-        self._out += pieces if size > JOIN_BYTES_MAX else [b"".join(pieces)]
+        self.out += pieces if size > JOIN_BYTES_MAX else [b"".join(pieces)]
 
 
 def joined(rows: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

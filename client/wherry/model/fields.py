@@ -50,11 +50,15 @@ class Spec:
         name: the type as the tables of protocol.md write it.
         types: the exact types that a value may have (a bool is not an int).
         check: raises OutOfRange for a value beyond the limit, or Malformed for one whose inside has a wrong type.
+        low: a whole number within [low, high] needs no check; by default, none is.
+        high: see low.
     """
 
     name: str
     types: tuple[type, ...]
     check: Callable[[Any], None]
+    low: int = 1
+    high: int = 0
 
 
 def shown(value: object) -> str:
@@ -73,7 +77,7 @@ def integer(name: str, low: int, high: int) -> Spec:
         if not low <= value <= high:
             raise OutOfRange(f"{value} is not within {low} to {high}")
 
-    return Spec(name, (int,), check)
+    return Spec(name, (int,), check, low, high)
 
 
 def sized(name: str, kind: type, high: int, unit: str) -> Spec:
@@ -104,7 +108,7 @@ def optional(spec: Spec) -> Spec:
         if value is not None:
             spec.check(value)
 
-    return Spec(f"{spec.name} or nil", (*spec.types, type(None)), check)
+    return Spec(f"{spec.name} or nil", (*spec.types, type(None)), check, spec.low, spec.high)
 
 
 def rows(name: str, *cells: Spec, high: int = ROWS_MAX) -> Spec:
@@ -118,6 +122,8 @@ def rows(name: str, *cells: Spec, high: int = ROWS_MAX) -> Spec:
             if type(row) is not tuple or len(row) < width:
                 raise Malformed(f"{shown(row)} is not an array of {width}")
             for cell, spec in zip(row, cells, strict=False):
+                if type(cell) is int and spec.low <= cell <= spec.high:
+                    continue
                 if type(cell) not in spec.types:
                     raise Malformed(f"{shown(cell)} is not {spec.name}")
                 spec.check(cell)

@@ -242,6 +242,8 @@ def _check(layout: Layout, fields: tuple[Any, ...]) -> None:
             position += 1
             if value is sound:  # most fields of most messages: 0, "", False and None are one object each
                 continue
+            if type(value) is int and spec.low <= value <= spec.high:  # most of the others
+                continue
             if type(value) not in spec.types:
                 raise Malformed(f"{shown(value)} is not {spec.name}")
             spec.check(value)
