@@ -324,7 +324,7 @@ class Link:
             self.conversation.gather()
         elif pieces := self.conversation.data_to_send():
             # Long pieces are not copied once more; short ones are cheaper to write as one.
-            if sum(map(len, pieces)) > LONG_BYTES * len(pieces):
+            if len(pieces) > 1 and sum(map(len, pieces)) > LONG_BYTES * len(pieces):
                 transport.writelines(pieces)
             else:
                 transport.write(b"".join(pieces))

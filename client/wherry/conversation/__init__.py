@@ -78,6 +78,10 @@ __all__ = [
 ]
 
 
+SENT_ONCE = (Publish, Other)
+"""What may have a number of the producer's, under which it is sent again."""
+
+
 class Conversation(Asking):
     """The client's half of a conversation, over one connection or, with a producer, over one after the other.
 
@@ -260,7 +264,7 @@ class Conversation(Asking):
 
     def _done(self, pending: Pending) -> None:
         """A request will not be sent again."""
-        if isinstance(pending, Publish | Other) and pending.sequence:
+        if isinstance(pending, SENT_ONCE) and pending.sequence:
             pending.frame = ()
             self._sequence.done(pending.sequence)
 
@@ -279,7 +283,7 @@ class Conversation(Asking):
 
     def _waits_for_another(self, request: int, pending: Pending) -> bool:
         """Whether what a broker refuses that shuts down is kept for the next one."""
-        if not isinstance(pending, Attach) and not (isinstance(pending, Publish | Other) and pending.sequence):
+        if not isinstance(pending, Attach) and not (isinstance(pending, SENT_ONCE) and pending.sequence):
             return False
         if not self._sequenced:
             return False
@@ -290,10 +294,10 @@ class Conversation(Asking):
         consumer = self._consumers.get(deliver.consumer)
         if consumer is None:
             return []
-        if 4 * sum(row[1] for row in deliver.spans) != len(deliver.lengths):
-            return self.end(errors.ProtocolError("the broker broke the protocol: a DELIVER's spans and lengths differ"))
         epoch = self.welcome.epoch if self.welcome else 0
         deliveries = [Delivery(consumer.queue, epoch, row) for row in deliver.spans]
+        if 4 * sum([each.count for each in deliveries]) != len(deliver.lengths):
+            return self.end(errors.ProtocolError("the broker broke the protocol: a DELIVER's spans and lengths differ"))
         return [Delivered(deliver.consumer, deliveries, deliver.lease_ms, deliver.lengths, deliver.block)]
 
     def _cancelled(self, cancelled: replies.Cancelled) -> list[Event]:

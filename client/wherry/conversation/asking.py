@@ -133,6 +133,7 @@ class Asking:
             current = Publish(queue, envelope, deadline, divisible=True)
             self._publishes[queue] = current
         current.pieces += message
+        current.sizes.append(size)
         current.size += size
         current.waiters.append(waiter)
 
@@ -320,20 +321,18 @@ class Asking:
 
     def gather(self) -> None:
         """Ends what is gathering: it has its deadline from now on, whether it can be sent or not."""
-        publishes, self._publishes = self._publishes, {}
-        for publish in publishes.values():
-            self._send_publish(publish)
-        settles, self._settles, self._extending = self._settles, {}, None
-        for settle in settles.values():
-            self._send_settle(settle)
+        if self._publishes:
+            publishes, self._publishes = self._publishes, {}
+            for publish in publishes.values():
+                self._send_publish(publish)
+        if self._settles:
+            settles, self._settles, self._extending = self._settles, {}, None
+            for settle in settles.values():
+                self._send_settle(settle)
         if self._awaiting is not None:
             self._send_awaiting(self._awaiting)
-        for number in self._due_credit:
-            consumer = self._consumers.get(number)
-            if consumer is not None:
-                consumer.granted = consumer.finished + consumer.window
-                self._send(codec.encode(commands.Credit(number, consumer.granted)))
-        self._due_credit.clear()
+        if self._due_credit:
+            self._send_credit()
 
     @property
     def has_more_to_say(self) -> bool:
@@ -347,6 +346,14 @@ class Asking:
         return out
 
     # Inside.
+
+    def _send_credit(self) -> None:
+        for number in self._due_credit:
+            consumer = self._consumers.get(number)
+            if consumer is not None:
+                consumer.granted = consumer.finished + consumer.window
+                self._send(codec.encode(commands.Credit(number, consumer.granted)))
+        self._due_credit.clear()
 
     def _next_number(self) -> int:
         self._number = self._number % _REQUEST_MAX + 1
@@ -366,9 +373,9 @@ class Asking:
             heappop(self._deadlines)
 
     def _send_publish(self, publish: Publish) -> None:
-        pieces, publish.pieces = publish.pieces, []
-        lengths = pack_sizes([len(a) + len(b) for a, b in zip(pieces[::2], pieces[1::2], strict=True)])
-        self._send_block(publish, lengths, b"".join(pieces))
+        lengths, block = pack_sizes(publish.sizes), b"".join(publish.pieces)
+        publish.pieces, publish.sizes = [], []
+        self._send_block(publish, lengths, block)
 
     def _send_block(self, publish: Publish, lengths: bytes, block: bytes) -> None:
         number = self._next_number()
@@ -388,17 +395,16 @@ class Asking:
 
     def _send_settle(self, settle: Settle) -> None:
         number = self._next_number()
-        rows = tuple((row[0], row[1], row[2]) for row in settle.rows)
         command = commands.Settle(
             number,
             settle.queue,
             settle.verb,
             settle.epoch,
-            rows,
+            tuple([(first, count, attempt) for first, count, attempt in settle.rows]),
             settle.duration_ms,
             settle.text,
             progress=settle.progress,
-            results=pack_sizes([len(each) for each in settle.results]),
+            results=pack_sizes(list(map(len, settle.results))) if settle.results else b"",
             block=b"".join(settle.results),
         )
         settle.command, settle.is_sent = command, self.is_live

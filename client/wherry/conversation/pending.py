@@ -37,9 +37,23 @@ class Publish:
     Attributes:
         sequence: its number among those of the producer; 0 for none.
         frame: its bytes, in pieces, once it was sent, for as long as they may have to be sent again.
+        pieces: what its messages are made of, back to back, until it is sent.
+        sizes: how many bytes each message has, until it is sent.
+        size: how many they have together.
     """
 
-    __slots__ = ("deadline", "divisible", "envelope", "frame", "pieces", "queue", "sequence", "size", "waiters")
+    __slots__ = (
+        "deadline",
+        "divisible",
+        "envelope",
+        "frame",
+        "pieces",
+        "queue",
+        "sequence",
+        "size",
+        "sizes",
+        "waiters",
+    )
 
     def __init__(self, queue: str, envelope: Envelope, deadline: float, *, divisible: bool) -> None:
         self.queue = queue
@@ -49,6 +63,7 @@ class Publish:
         self.sequence = 0
         self.frame: tuple[bytes, ...] = ()
         self.pieces: list[bytes] = []
+        self.sizes: list[int] = []
         self.size = 0
         self.waiters: list[Any] = []
 
