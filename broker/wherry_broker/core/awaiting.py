@@ -59,9 +59,14 @@ class Awaiting:
                     self._tell(store, batch)
 
     def expire(self, wait: Wait, now_ms: int) -> None:
-        """Its time is over: it is told how those messages stand that have not ended."""
-        offsets = wait.store.forget(wait)
-        self._leave(wait)
+        """Its time is over: it is told how those messages stand that have not ended.
+
+        Those that have ended since `run` are news still, and it is told of them as of any other end.
+        """
+        store = wait.store
+        offsets = [each for each in store.awaited(wait) if store.outcome(wait.queue, each) is None]
+        store.forget(wait, offsets)
+        self._less(wait, len(offsets))
         for offset in offsets:
             reply = self._stands(wait.request_of(offset), wait.queue, offset, now_ms)
             self._answers.say(wait.session, reply, wait.store.mark)
@@ -69,7 +74,13 @@ class Awaiting:
     def forget_session(self, session: Session) -> None:
         """A session has gone, and nobody is to be told."""
         for wait in list(session.waits):
-            wait.store.forget(wait)
+            wait.store.forget(wait, wait.store.awaited(wait))
+            self._leave(wait)
+
+    def _less(self, wait: Wait, count: int) -> None:
+        wait.left -= count
+        wait.session.awaited -= count
+        if not wait.left:
             self._leave(wait)
 
     def _leave(self, wait: Wait) -> None:
@@ -103,10 +114,7 @@ class Awaiting:
             for place in range(count):
                 told = inquiring.told(request + place, Kept(batch, start + place))
                 self._answers.say(session, told, wait.store.mark)
-        wait.left -= count
-        session.awaited -= count
-        if not wait.left:
-            self._leave(wait)
+        self._less(wait, count)
 
     def _stands(self, request: int, queue_name: str, offset: int, now_ms: int) -> replies.Reply:
         queue = self._ledger.state.names.get(queue_name)

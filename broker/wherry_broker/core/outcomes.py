@@ -150,17 +150,20 @@ class Outcomes(Keeper):
         else:
             waits.update({offset: (*waits.get(offset, ()), wait) for offset in offsets})
 
-    def forget(self, wait: Wait) -> list[int]:
-        """Somebody waits no longer; returns the offsets of the messages that did not end."""
+    def awaited(self, wait: Wait) -> list[int]:
+        """The offsets of the messages of whose end somebody is not told yet."""
         waits = self.waits.get(wait.queue, {})
-        offsets = [offset for offset in range(wait.low, wait.high) if wait in waits.get(offset, ())]
+        return [offset for offset in range(wait.low, wait.high) if wait in waits.get(offset, ())]
+
+    def forget(self, wait: Wait, offsets: Iterable[int]) -> None:
+        """Somebody waits no longer for some of these."""
+        waits = self.waits.get(wait.queue, {})
         for offset in offsets:
             left = tuple(other for other in waits.pop(offset) if other is not wait)
             if left:
                 waits[offset] = left
         if not waits:
             self.waits.pop(wait.queue, None)
-        return offsets
 
     def _take(self, first: int, low: int, high: int) -> None:
         batch = self.batch_at(first)

@@ -582,6 +582,20 @@ def test_who_waits_for_many_hears_of_each_when_it_ends(jobs):
     assert answer_of(late) == (first + 2, "leased")
 
 
+def test_what_ends_in_the_last_moment_of_a_wait_is_told_as_any_other_end(jobs):
+    """Between the settle and the dispatch that tells of it, the time of the wait is over."""
+    jobs.publish(*[b"a"] * 3)
+    jobs.driver.consume()
+    assert awaited(jobs.driver, 1, 3, wait_ms=50) == []
+    sizes = struct.pack(">I", 2)
+    jobs.driver.hold(commands.Settle, "q", ACK, 1, ((2, 1, 1),), results=sizes, block=b"ok")
+    told = [answer_of(each) for each in jobs.driver.wait(50) if isinstance(each, replies.Told | replies.Returned)]
+    first = min(told)[0]
+    assert dict(told) == {first: "leased", first + 1: b"ok", first + 2: "leased"}
+    session = jobs.driver.shard._sessions[jobs.driver.session]
+    assert (session.waits, session.awaited) == ({}, 0)
+
+
 def outcomes_of(jobs):
     """The batches of outcomes: (key, how many, how many are left)."""
     store = jobs.driver.shard.state.names["$results.synced"]
