@@ -15,6 +15,7 @@ import wherry
 import wherry.aio
 import wherry.sync
 from patience import PATIENCE_S
+from wherry.aio.tracked import TrackedReceipt
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,6 +63,7 @@ ASYNC = (
     wherry.aio.Transaction,
     wherry.aio.Store,
     wherry.aio.Topic,
+    TrackedReceipt,
 )
 
 

@@ -19,6 +19,7 @@ import wherry
 from patience import PATIENCE_S
 from serving import Served
 from wherry import sync
+from wherry.conversation.pending import Awaited
 
 SCRIPTS = Path(__file__).parent / "sync_scripts"
 
@@ -279,6 +280,27 @@ def test_ctrl_c_leaves_a_connection_that_works(broker, queue):
     queue.publish(b"x")
     assert next(consumer).body == b"x"
     consumer.stop()
+
+
+def test_ctrl_c_while_a_result_is_waited_for_leaves_nothing_to_wait_for(broker, queue):
+    receipt = queue.publish(b"never done", track=True)
+    conversation, before = broker._link.conversation, signal.getsignal(signal.SIGUSR1)
+
+    def interrupt(*_: object) -> None:
+        assert [type(each) for each in conversation._unanswered.values()] == [Awaited]
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        sender = threading.Thread(target=end_once_it_waits, args=(broker,))
+        sender.start()
+        with pytest.raises(KeyboardInterrupt):
+            receipt.result()
+        sender.join()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert conversation.unanswered == 0
+    assert receipt.status().state == "ready"
 
 
 def test_a_thread_that_was_interrupted_midway_ends_the_connection(broker, queue, monkeypatch):

@@ -33,7 +33,7 @@ async def result_of(link: Link, queue: str, message: str | int, timeout: Duratio
         try:
             answer = await waiter
         except asyncio.CancelledError:
-            link.conversation.give_up_result(awaited)
+            link.conversation.give_up(awaited)
             raise
         if isinstance(answer, bytes):
             return answer

@@ -209,7 +209,7 @@ class Asking:
             deadline: when to give up.
 
         Returns:
-            What `give_up_result` takes.
+            What `give_up` takes.
         """
         current = self._awaiting
         if current is not None and (
@@ -223,12 +223,6 @@ class Asking:
         current.awaited.append(awaited)
         return awaited
 
-    def give_up_result(self, awaited: Awaited) -> None:
-        """Nobody waits for the end of a message any more: its answer, which may take long, is not missed."""
-        awaited.waiter = None
-        if self._unanswered.get(awaited.number) is awaited:
-            del self._unanswered[awaited.number]
-
     def request(self, make: Callable[[int], commands.Request], waiter: Any, deadline: float) -> int:
         """Sends any other request.
 
@@ -238,7 +232,7 @@ class Asking:
             deadline: when to give up.
 
         Returns:
-            Its number.
+            Its number, which `give_up` takes.
         """
         self.gather()
         number = self._next_number()
@@ -253,10 +247,19 @@ class Asking:
         self._await(number, Other(waiter, frame, repeatable=repeatable, sequence=sequence), deadline)
         return number
 
-    def give_up(self, number: int) -> None:
-        """Nobody waits for the answer to a request any more: unless it counts whether it was done, it is forgotten."""
+    def give_up(self, asked: int | Awaited) -> None:
+        """Nobody waits for an answer any more: unless it counts whether what was asked was done, it is forgotten.
+
+        Args:
+            asked: what `request` or `await_result` returned.
+        """
+        if isinstance(asked, Awaited):
+            asked.waiter = None  # so that it does not count as asked when it has not left yet
+            number = asked.number
+        else:
+            number = asked
         pending = self._unanswered.get(number)
-        if isinstance(pending, Other) and pending.repeatable and not pending.sequence:
+        if pending is asked or (isinstance(pending, Other) and pending.repeatable and not pending.sequence):
             del self._unanswered[number]
 
     def consume(

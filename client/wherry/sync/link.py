@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from wherry.conversation import Conversation
     from wherry.conversation.asks import Ask
+    from wherry.conversation.pending import Awaited
     from wherry.sync.telling import Intake
 
 T = TypeVar("T")
@@ -60,22 +61,19 @@ class Link(Carrier):
         Raises:
             WherryError: the broker refused, the connection was lost, or no answer came in time.
         """
-        if not self._opened:
-            self.open()
-        waiter = Waiter()
-        until = self.now() + (self.timeout if timeout is None else timeout)
-        with self.turns.lock:
-            self._speak(what, waiter, until)
-        self._finish_writing(until)
-        self.turns.wait(waiter, until)
-        if not waiter.done:
-            with self.turns.lock:
-                self._look()  # it is over for all whose time is over
-                self.turns.resolve(waiter, error=no_answer())
-        self._run_later()
-        if waiter.error is not None:
-            raise waiter.error
-        return waiter.value
+        return self._answer(what, timeout, lambda _: None)
+
+    def inquire(self, what: Callable[[Waiter, float], int | Awaited], timeout: float | None = None) -> Any:
+        """The same for a question: when the thread that waits is interrupted, by Ctrl-C say, nothing waits for it.
+
+        Args:
+            what: as for `call`; returns what the conversation's `give_up` takes.
+            timeout: how long the answer may take, in seconds; None for what is usual.
+
+        Raises:
+            WherryError: the broker refused, the connection was lost, or no answer came in time.
+        """
+        return self._answer(what, timeout, self._give_up)
 
     def ask(self, ask: Ask[T], timeout: float | None = None) -> T:
         """Makes a request and reads its reply.
@@ -87,7 +85,7 @@ class Link(Carrier):
         Raises:
             WherryError: as for `call`, or as reading the reply says.
         """
-        return ask.read(self.call(lambda waiter, until: self.conversation.request(ask.make, waiter, until), timeout))
+        return ask.read(self.inquire(lambda waiter, until: self.conversation.request(ask.make, waiter, until), timeout))
 
     def drop(self, intake: Intake) -> None:
         """Stops a consumer without waiting: now, or when a thread comes by; for destructors and handlers of signals."""
@@ -155,6 +153,30 @@ class Link(Carrier):
 
     # Inside.
 
+    def _answer(self, what: Callable[[Waiter, float], T], timeout: float | None, give_up: Callable[[T], None]) -> Any:
+        if not self._opened:
+            self.open()
+        waiter = Waiter()
+        until = self.now() + (self.timeout if timeout is None else timeout)
+        with self.turns.lock:
+            asked = self._speak(what, waiter, until)
+        try:
+            self._finish_writing(until)
+            self.turns.wait(waiter, until)
+        finally:
+            if not waiter.done:  # the time is over, or the thread was interrupted
+                with self.turns.lock:
+                    self._look()  # it is over for all whose time is over
+                    give_up(asked)
+                    self.turns.resolve(waiter, error=no_answer())
+        self._run_later()
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.value
+
+    def _give_up(self, asked: int | Awaited) -> None:
+        self.conversation.give_up(asked)  # the one that is current now: to connect may have begun another
+
     def _finish_writing(self, until: float) -> None:
         """Returns when all is written, or the time is over. Reads as well: else both ends could wait for each other."""
         while (stream := self._stream) is not None and stream.unsent and self.now() < until:
@@ -167,14 +189,15 @@ class Link(Carrier):
                 self._read(stream)
             self._send()
 
-    def _speak(self, what: Callable[..., object], *arguments: Any) -> None:
+    def _speak(self, what: Callable[..., T], *arguments: Any) -> T:
         self._check_whole()
         self.check_open()
         self._midway = True
         try:
-            what(*arguments)
+            said = what(*arguments)
         except _REFUSED_BEFORE:
             self._midway = False
             raise
         self._midway = False
         self._send()
+        return said

@@ -7,22 +7,30 @@ from typing import TYPE_CHECKING, Self
 from wherry import errors
 from wherry.conversation import asks
 from wherry.conversation.storing import WAIT_SLICE_MS
+from wherry.model.names import message_id
 from wherry.model.options import Receipt
 from wherry.model.times import to_ms
 
 if TYPE_CHECKING:
+    from wherry.conversation.pending import Awaited
+    from wherry.model import replies
     from wherry.model.status import Status
     from wherry.model.times import Duration
     from wherry.sync.link import Link
+    from wherry.sync.turns import Waiter
 
 
 def result_of(link: Link, queue: str, message: str | int, timeout: Duration | None) -> bytes:
     """What the consumer of a tracked message returns, once it has ended; see `Queue.result`."""
+    offset = asks.offset_of(queue, message)
     left_ms = None if timeout is None else to_ms(timeout)
     end = link.now() + (left_ms or 0) / 1000
     while True:
         wait_ms = WAIT_SLICE_MS if left_ms is None else max(0, min(left_ms, WAIT_SLICE_MS))
-        status = link.ask(asks.status(queue, message, wait_ms), link.timeout + wait_ms / 1000)
+        answer = _end_of(link, queue, offset, wait_ms)
+        if isinstance(answer, bytes):
+            return answer
+        status = asks.told(message_id(queue, offset), answer)
         if status.has_ended:
             return status.take_result()
         if not status.tracked:
@@ -31,6 +39,16 @@ def result_of(link: Link, queue: str, message: str | int, timeout: Duration | No
             left_ms = round((end - link.now()) * 1000)
             if left_ms <= 0:
                 return status.take_result()
+
+
+def _end_of(link: Link, queue: str, offset: int, wait_ms: int) -> bytes | replies.Told:
+    """The result of a message once it is settled; or how it stands when it is not, or the time is over."""
+
+    def say(waiter: Waiter, until: float) -> Awaited:
+        return link.conversation.await_result(queue, offset, wait_ms, waiter, until)
+
+    answer: bytes | replies.Told = link.inquire(say, link.timeout + wait_ms / 1000)
+    return answer
 
 
 class TrackedReceipt(Receipt):

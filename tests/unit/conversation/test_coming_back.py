@@ -462,10 +462,10 @@ def test_a_result_that_nobody_waits_for_is_not_missed():
     early = talk.conversation.await_result("q", 4, 1_000, "early", NEVER)
     late = talk.conversation.await_result("q", 5, 1_000, "late", NEVER)
     talk.conversation.await_result("q", 6, 1_000, "kept", NEVER)
-    talk.conversation.give_up_result(early)
+    talk.conversation.give_up(early)
     (asked,) = talk.said()
     assert (asked.offset, asked.total, talk.conversation.unanswered) == (4, 3, 2)
-    talk.conversation.give_up_result(late)
+    talk.conversation.give_up(late)
     assert talk.conversation.unanswered == 1
     returned = replies.Returned(((asked.request, 3),), pack_sizes([1, 1, 1]), b"xyz")
     assert [(each.waiter, each.reply) for each in talk.hear(returned)] == [("kept", b"z")]
