@@ -6,14 +6,34 @@ nobody reads any more, as after `wherry serve 2>&1 | head`, is no reason to stop
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import TYPE_CHECKING, TextIO, cast
 
-import structlog
-
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from structlog.typing import FilteringBoundLogger, Processor
+
+
+@contextlib.contextmanager
+def _absent(name: str) -> Iterator[None]:
+    """Has a module seem not to be installed."""
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]  # as the import system takes it: there is none
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+
+
+# structlog imports rich where it finds it, for tracebacks that are not shown here. With what rich imports in turn, that
+# would be a fifth of a broker's start.
+with _absent("rich"):
+    import structlog
 
 
 class _Lossy:
