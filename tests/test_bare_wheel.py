@@ -17,7 +17,7 @@ SERVER_ONLY = ("click", "structlog", "uvloop")
 IMPORTED = """
 import json, sys
 before = set(sys.modules)
-import wherry
+import wherry.aio, wherry.sync
 print(json.dumps(sorted({name.partition(".")[0] for name in set(sys.modules) - before})))
 """
 

@@ -15,15 +15,15 @@
     asyncio.run(main())
 
 What has no event loop is in `wherry.sync`. The asyncio client is imported when it is first asked for, so that the other
-one does without asyncio.
+one does without asyncio; and so is what both share, so that the broker, which takes the words of the wire from here,
+does without all of it.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from wherry.conversation.transaction import Gate, Posted
-from wherry.delivery import PeekedMessage
 from wherry.errors import (
     AlreadySettled,
     Busy,
@@ -66,6 +66,8 @@ from wherry.model.schedules import ScheduleInfo, ScheduleOptions
 
 if TYPE_CHECKING:
     from wherry.aio import Broker, Consumer, Dead, Message, Queue, Settlement, Store, Topic, Transaction, connect
+    from wherry.conversation.transaction import Gate, Posted
+    from wherry.delivery import PeekedMessage
 
 __all__ = [
     "AlreadySettled",
@@ -119,11 +121,17 @@ __all__ = [
     "connect",
 ]
 
+_SHARED = {
+    "Gate": "wherry.conversation.transaction",
+    "PeekedMessage": "wherry.delivery",
+    "Posted": "wherry.conversation.transaction",
+}
+"""Where it is what both clients share; all else that is not imported above is of the asyncio client."""
+
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from wherry import aio  # noqa: PLC0415 (see above)
-
-    globals()[name] = found = getattr(aio, name)
+    home = importlib.import_module(_SHARED.get(name, "wherry.aio"))
+    globals()[name] = found = getattr(home, name)
     return found
