@@ -146,11 +146,17 @@ class Interrupt:
     def __init__(self) -> None:
         self.fired = False
         self._lock = threading.Lock()
-        self._thread = 0
+        self._thread: int | None = None  # 0 once the call is over
 
     def around(self, call: Callable[[], Any]) -> Any:
-        """Makes the call; `fire` reaches it while it lasts."""
+        """Makes the call; `fire` reaches it until it is over.
+
+        Raises:
+            TimeoutError: its time was over before a thread came to it, so that it is not made.
+        """
         with self._lock:
+            if self.fired:
+                raise TimeoutError
             self._thread = threading.get_ident()
         try:
             return call()
@@ -159,9 +165,9 @@ class Interrupt:
                 self._thread = 0
 
     def fire(self) -> None:
-        """Raises TimeoutError in the call, if it is being made."""
+        """Raises TimeoutError in the call, unless it is over."""
         with self._lock:
+            self.fired = self._thread != 0
             if self._thread:
-                self.fired = True
                 raised = ctypes.py_object(TimeoutError)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), raised)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from wherry.tasks.threads import Threads
+from wherry.tasks.threads import Interrupt, Threads
 
 LIMIT_S = 20
 FOUND = contextvars.ContextVar("found", default="nothing")
@@ -78,6 +78,21 @@ async def test_time_is_over_in_the_call_itself(threads):
 
     with pytest.raises(TimeoutError):
         await threads.run(busy, 0.01)
+
+
+def test_time_is_over_before_a_thread_comes_to_the_call():
+    made, interrupt = [], Interrupt()
+    interrupt.fire()
+    with pytest.raises(TimeoutError):
+        interrupt.around(lambda: made.append(1))
+    assert (made, interrupt.fired) == ([], True)
+
+
+def test_time_is_over_when_the_call_is():
+    interrupt = Interrupt()
+    assert interrupt.around(lambda: 3) == 3
+    interrupt.fire()
+    assert not interrupt.fired
 
 
 async def test_closed_threads_end(threads):
