@@ -60,8 +60,12 @@ class Arrivals(Generic[M]):
     def take(self, n: int) -> list[M]:
         """Takes up to `n` of them."""
         self.make_some(n)
-        take = self.made.popleft
-        return [take() for _ in range(min(n, len(self.made)))]
+        made = self.made
+        if n >= len(made):
+            taken = list(made)
+            made.clear()
+            return taken
+        return [made.popleft() for _ in range(n)]
 
     def take_all(self) -> list[M]:
         """Takes all of them."""
