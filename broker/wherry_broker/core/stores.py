@@ -70,6 +70,9 @@ class _NoTurns(Turns):
     def append(self, span: Span) -> None:
         pass
 
+    def put_back(self, span: Span) -> None:
+        pass
+
     def discarded(self, key: str) -> None:
         pass
 

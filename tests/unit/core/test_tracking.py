@@ -9,6 +9,7 @@ from wherry.model.fields import HEADER_BYTES_MAX, VALUE_BYTES_MAX
 from wherry.wire import codec
 from wherry_broker.core import tracking, watching
 from wherry_broker.core.housekeeping import preamble, rehomed
+from wherry_broker.core.memory import QUEUE_BYTES, TIMER_BYTES
 from wherry_broker.core.options import DAY_MS, QueueOptions
 from wherry_broker.core.shard import Shard
 
@@ -631,6 +632,18 @@ def test_what_is_redriven_leaves_the_outcomes_of_its_neighbours(jobs):
         fresh.restore(record)
     remembered = [tracking.outcome_of(fresh.state, "q", offset) is not None for offset in (1, 2, 3)]
     assert remembered == [True, False, True]
+
+
+def test_outcomes_give_back_all_the_memory_that_they_took(jobs):
+    jobs.publish(*[b"a"] * 3)
+    jobs.driver.consume()
+    jobs.settle(REJECT, (1, 3, 1))
+    jobs.driver.submit(commands.Redrive, "q", ((2, 1),))  # one in the middle: what is left is two spans
+    jobs.driver.submit(commands.Delete, "q")
+    jobs.driver.wait(DAY_MS)
+    state = jobs.driver.shard.state
+    assert list(state.names) == ["$results.synced"]
+    assert state.memory.held_bytes == QUEUE_BYTES + TIMER_BYTES * state.timers.entries
 
 
 def test_an_outcome_of_an_older_log_is_a_batch_of_one(jobs):
