@@ -1,6 +1,6 @@
 """Workflows while workers are killed and frozen, and the broker too: all effects are there, and each chord fires once.
 
-WHERRY_TEST_TASKS is how many jobs the slow run has, WHERRY_TEST_KILLS how often its broker is killed; a worker is
+WHERRY_TEST_TASKS is how many jobs the slow run has, WHERRY_TEST_TASK_KILLS how often its broker is killed; a worker is
 killed, and another one frozen, at each hundredth job. WHERRY_TEST_SEED makes other draws.
 """
 
@@ -16,7 +16,7 @@ from chaos.flows import BROKER, FREEZE, WORKER
 from chaos.ordeal import Ordeal
 
 TASKS = int(os.environ.get("WHERRY_TEST_TASKS", "2000"))
-KILLS = int(os.environ.get("WHERRY_TEST_KILLS", "8"))
+KILLS = int(os.environ.get("WHERRY_TEST_TASK_KILLS", "8"))
 SEED = int(os.environ.get("WHERRY_TEST_SEED", "0"))
 
 

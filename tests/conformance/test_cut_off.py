@@ -16,7 +16,7 @@ from tcp_proxy import TcpProxy
 from wherry.conversation import backoff
 
 RESUME_MS = 20_000
-CUTS = int(os.environ.get("WHERRY_TEST_CUTS", "40"))
+CUTS = int(os.environ.get("WHERRY_TEST_SHELL_CUTS", "40"))
 
 
 @pytest.fixture(autouse=True)

@@ -124,9 +124,9 @@ def test_it_begins_again_when_a_file_changes(served, tmp_path):
     ("arguments", "code", "text"),
     [
         (["nothing_there"], 2, "there is no module 'nothing_there' here"),
-        (["jobs:other"], 2, "'jobs' has no 'other'"),
+        (["jobs:other"], 2, "'jobs' has no 'other'; there is jobs:tasks"),
         (["jobs:JOBS"], 2, "'jobs' has no 'JOBS'"),
-        (["jobs:os"], 2, "'jobs:os' is a module, and not wherry.tasks.Tasks"),
+        (["jobs:os"], 2, "'jobs:os' is not a wherry.tasks.Tasks but of the type module; there is jobs:tasks"),
         (["jobs", "--queue", "nope"], 2, "no task of jobs has the queue 'nope'; they have jobs.dies, jobs.pid"),
         (["jobs", "--url", "wherry://127.0.0.1:1"], 3, "no broker could be reached at 127.0.0.1:1"),
     ],

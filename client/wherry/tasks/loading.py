@@ -31,10 +31,18 @@ def load(address: str) -> Tasks:
         if error.name and not module.startswith(error.name):
             raise  # the module is there, and misses another one: its traceback says which
         raise NoTasks(f"there is no module {module!r} here, or in what is installed") from None
+    holder = found
     for each in (name or "tasks").split("."):
         if not hasattr(found, each):
-            raise NoTasks(f"{module!r} has no {name or 'tasks'!r}")
+            raise NoTasks(f"{module!r} has no {name or 'tasks'!r}{_instead(module, holder)}")
         found = getattr(found, each)
     if not isinstance(found, Tasks):
-        raise NoTasks(f"{address!r} is a {type(found).__name__}, and not wherry.tasks.Tasks")
+        what = f"{address!r} is not a wherry.tasks.Tasks but of the type {type(found).__name__}"
+        raise NoTasks(f"{what}{_instead(module, holder)}")
     return found
+
+
+def _instead(module: str, holder: Any) -> str:
+    """What may have been meant."""
+    names = [name for name, value in vars(holder).items() if isinstance(value, Tasks)]
+    return f"; there is {' and '.join(f'{module}:{name}' for name in names)}" if names else ""
