@@ -193,7 +193,7 @@ class Producer(Client):
         outcome, receipts = OK, [wherry.Receipt("", 0, "")] * len(names)
         try:
             answer = await publish
-            receipts = answer if isinstance(answer, list) else [answer]
+            receipts = [answer] if isinstance(answer, wherry.Receipt) else answer
         except wherry.Refused:
             outcome = ERROR
         except (wherry.Disconnected, wherry.RequestTimeout):
